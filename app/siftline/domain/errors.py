@@ -1,0 +1,94 @@
+"""Everything that can go wrong in a way a user is told of.
+
+SiftlineError                  status, code, title: one row of the error table in the API
+├── BadRequest            400  unparsable
+├── Unauthorized          401
+├── Forbidden             403
+├── NotFound              404
+├── Conflict              409  wrong state
+│   ├── JobStateConflict
+│   └── PurificationNotReady
+├── TooLarge              413
+├── NotAnImage            415
+├── Unprocessable         422  well-formed, but makes no sense
+└── Unavailable           503  with Retry-After
+"""
+
+from typing import ClassVar
+
+
+class SiftlineError(Exception):
+    """An error a user may read: `detail` is written for them, never an exception's text."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, **extra: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class BadRequest(SiftlineError):
+    status = 400
+    code = "bad-request"
+    title = "The request could not be parsed"
+
+
+class Unauthorized(SiftlineError):
+    status = 401
+    code = "unauthorized"
+    title = "A valid API key is needed"
+
+
+class Forbidden(SiftlineError):
+    status = 403
+    code = "forbidden"
+    title = "This is not allowed"
+
+
+class NotFound(SiftlineError):
+    status = 404
+    code = "not-found"
+    title = "There is no such thing"
+
+
+class Conflict(SiftlineError):
+    status = 409
+    code = "conflict"
+    title = "Not possible in the present state"
+
+
+class JobStateConflict(Conflict):
+    code = "job-state-conflict"
+    title = "The job's state does not allow this"
+
+
+class PurificationNotReady(Conflict):
+    code = "purification-not-ready"
+    title = "The dataset has no finished purification yet"
+
+
+class TooLarge(SiftlineError):
+    status = 413
+    code = "too-large"
+    title = "The request is larger than this server accepts"
+
+
+class NotAnImage(SiftlineError):
+    status = 415
+    code = "not-an-image"
+    title = "The body is not an image that can be read"
+
+
+class Unprocessable(SiftlineError):
+    status = 422
+    code = "unprocessable"
+    title = "The request makes no sense as it is"
+
+
+class Unavailable(SiftlineError):
+    status = 503
+    code = "unavailable"
+    title = "Not available right now"

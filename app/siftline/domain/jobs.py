@@ -1,0 +1,44 @@
+"""The states of a job and the moves between them: the one table everybody asks."""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class JobKind(StrEnum):
+    PURIFY = "purify"
+
+
+NEXT: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLING, JobState.FAILED}),
+    # back to queued: the worker died or was shut down, and somebody else may have the job
+    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.CANCELLING, JobState.SUCCEEDED, JobState.FAILED}),
+    JobState.CANCELLING: frozenset({JobState.CANCELLED}),
+    JobState.CANCELLED: frozenset(),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+}
+
+FINISHED = frozenset(state for state, nexts in NEXT.items() if not nexts)
+
+
+def sources(to: JobState) -> frozenset[JobState]:
+    """The states from which a job may move to `to`."""
+    return frozenset(state for state, nexts in NEXT.items() if to in nexts)
+
+
+def eta_s(progress: float, running_for_s: float) -> float | None:
+    """Seconds left if the job goes on as fast as so far; None while there is too little to tell.
+
+    Progress is weighted by measured stage times, so linear extrapolation is honest within a stage or two.
+    """
+    if progress < 0.01 or running_for_s < 1.0:
+        return None
+    return running_for_s * (1.0 - progress) / progress

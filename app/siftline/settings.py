@@ -1,0 +1,75 @@
+"""Every setting of the service, read once at the edge and passed in."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+class Settings(BaseSettings):
+    """Read from `SIFTLINE_*` environment variables; the defaults are the embedded mode: one folder, no servers."""
+
+    model_config = SettingsConfigDict(env_prefix="SIFTLINE_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(Path("siftline-data"), description="Folder for the database, blobs, caches and logs.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; default is SQLite in data_dir. PostgreSQL: postgresql+psycopg://…"
+    )
+    redis_url: str | None = Field(
+        None, description="Celery broker. Unset: workers poll the job table (embedded mode)."
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")
+    api_key: SecretStr | None = Field(
+        None, description="Key every request must carry. Without one, only loopback addresses are served."
+    )
+
+    max_request_bytes: int = Field(20 * GIB, gt=0, description="Largest request body.")
+    max_file_bytes: int = Field(512 * MIB, gt=0, description="Largest single image, also inside archives.")
+    max_image_pixels: int = Field(400_000_000, gt=0, description="Largest decoded image, width × height.")
+    max_entries: int = Field(100_000, gt=0, description="Most files in one request, archive entries included.")
+    max_archive_bytes: int = Field(50 * GIB, gt=0, description="Most bytes one archive may unpack to.")
+    max_expansion_ratio: float = Field(
+        200.0, gt=1, description="Unpacked bytes per packed byte at which an archive is refused as a bomb."
+    )
+    source_roots: tuple[Path, ...] = Field(
+        (), description="Folders (JSON list) that `file://` sources may name; none by default."
+    )
+
+    backbone: str = Field("lite", description="Preset used when a dataset names none.")
+    weights_dir: Path | None = Field(None, description="Folder with <preset>.safetensors for the large presets.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where features are extracted.")
+
+    lease_s: float = Field(15.0, gt=0, description="A worker silent this long has lost its job.")
+    poll_s: float = Field(0.3, gt=0, description="How often workers look for jobs and cancel requests.")
+    sweep_s: float = Field(5.0, gt=0, description="How often stranded jobs are looked for.")
+    max_attempts: int = Field(5, ge=1, description="Times a job is started again after its worker died.")
+    cancel_grace_s: float = Field(2.0, gt=0, description="Time a cancelled job has to stop by itself.")
+    max_wait_s: float = Field(60.0, gt=0, description="Longest `?wait=` a request may ask for.")
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database the settings name: `database_url`, or SQLite in the data folder."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'siftline.db'}"
+
+    @property
+    def blobs_dir(self) -> Path:
+        return self.data_dir / "blobs"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Uploads in flight; same file system as the blobs so that accepting one is a rename."""
+        return self.data_dir / "spool"
+
+    @property
+    def features_dir(self) -> Path:
+        return self.data_dir / "features"
+
+    @property
+    def work_dir(self) -> Path:
+        """Checkpoints of running jobs, by content key."""
+        return self.data_dir / "work"
