@@ -1,11 +1,12 @@
 """The contract in pydantic: what the API takes and gives, shared by server, client and command line."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+T = TypeVar("T")
 Verdict = Literal["clean", "suspect"]
 Interval = tuple[float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -31,7 +32,9 @@ class Problem(BaseModel):
 class PurifyOptions(Strict):
     """How a dataset is purified. Everything has a default that needs no thought."""
 
-    backbone: str | None = Field(None, max_length=100, description="Preset name; the server's default if unset.")
+    backbone: str | None = Field(
+        None, max_length=100, description="Preset name; the server's default if unset."
+    )
     seed: int = Field(0, ge=0, lt=2**31)
     subsets: int = Field(5, ge=2, le=20, description="K disjoint subsets per partition (LLBNAD).")
     partitions: int = Field(4, ge=1, le=32, description="R random partitions (LLBNAD).")
@@ -193,7 +196,7 @@ class Diff(BaseModel):
     added: list[UUID]
 
 
-class Page[T](BaseModel):
+class Page(BaseModel, Generic[T]):  # PEP 695 syntax needs Python 3.12
     items: list[T]
     next_cursor: str | None
 

@@ -15,7 +15,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SIFTLINE_", frozen=True, extra="forbid")
 
-    data_dir: Path = Field(Path("siftline-data"), description="Folder for the database, blobs, caches and logs.")
+    data_dir: Path = Field(
+        Path("siftline-data"), description="Folder for the database, blobs, caches and logs."
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; default is SQLite in data_dir. PostgreSQL: postgresql+psycopg://…"
     )
@@ -31,7 +33,9 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(20 * GIB, gt=0, description="Largest request body.")
     max_file_bytes: int = Field(512 * MIB, gt=0, description="Largest single image, also inside archives.")
     max_image_pixels: int = Field(400_000_000, gt=0, description="Largest decoded image, width × height.")
-    max_entries: int = Field(100_000, gt=0, description="Most files in one request, archive entries included.")
+    max_entries: int = Field(
+        100_000, gt=0, description="Most files in one request, archive entries included."
+    )
     max_archive_bytes: int = Field(50 * GIB, gt=0, description="Most bytes one archive may unpack to.")
     max_expansion_ratio: float = Field(
         200.0, gt=1, description="Unpacked bytes per packed byte at which an archive is refused as a bomb."
@@ -41,7 +45,9 @@ class Settings(BaseSettings):
     )
 
     backbone: str = Field("lite", description="Preset used when a dataset names none.")
-    weights_dir: Path | None = Field(None, description="Folder with <preset>.safetensors for the large presets.")
+    weights_dir: Path | None = Field(
+        None, description="Folder with <preset>.safetensors for the large presets."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where features are extracted.")
 
     lease_s: float = Field(15.0, gt=0, description="A worker silent this long has lost its job.")

@@ -32,16 +32,22 @@ class PatchFeatures:
         if len(set(self.ids)) != n:
             raise ValueError("image ids must be unique")
         if self.patches.ndim != 2 or self.patches.dtype != np.float16:
-            raise ValueError(f"patches must be (patches, dim) float16, got {self.patches.shape} {self.patches.dtype}")
+            raise ValueError(
+                f"patches must be (patches, dim) float16, got {self.patches.shape} {self.patches.dtype}"
+            )
         if self.offsets.shape != (n + 1,) or self.offsets.dtype != np.int64:
-            raise ValueError(f"offsets must be ({n + 1},) int64, got {self.offsets.shape} {self.offsets.dtype}")
+            raise ValueError(
+                f"offsets must be ({n + 1},) int64, got {self.offsets.shape} {self.offsets.dtype}"
+            )
         if self.grids.shape != (n, 2) or self.grids.dtype != np.int32:
             raise ValueError(f"grids must be ({n}, 2) int32, got {self.grids.shape} {self.grids.dtype}")
         if self.offsets[0] != 0 or self.offsets[-1] != len(self.patches):
             raise ValueError("offsets must run from 0 to the number of patches")
         per_image = np.prod(self.grids, axis=1, dtype=np.int64)
         if (per_image < 1).any() or not np.array_equal(np.diff(self.offsets), per_image):
-            raise ValueError("each image's grid must have as many cells as the image has patches, at least one")
+            raise ValueError(
+                "each image's grid must have as many cells as the image has patches, at least one"
+            )
 
     @property
     def n_images(self) -> int:
