@@ -11,7 +11,7 @@ MIB = 1024**2
 
 
 class Settings(BaseSettings):
-    """Read from `SIFTLINE_*` environment variables; the defaults are the embedded mode: one folder, no servers."""
+    """Read from `SIFTLINE_*` environment variables; the defaults are the embedded mode."""
 
     model_config = SettingsConfigDict(env_prefix="SIFTLINE_", frozen=True, extra="forbid")
 
