@@ -75,7 +75,10 @@ class Image(Base):
     """One accepted image. The bytes are the blob `datasets/<dataset_id>/<sha256>`."""
 
     __tablename__ = "images"
-    __table_args__ = (UniqueConstraint("dataset_id", "sha256"),)
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "sha256"),
+        Index("ix_images_dataset_id_id", "dataset_id", "id"),  # the page order of a dataset's images
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
@@ -93,7 +96,10 @@ class Receipt(Base):
     """What became of each file that was ever sent: nothing vanishes without a row."""
 
     __tablename__ = "receipts"
-    __table_args__ = (Index("ix_receipts_dataset_id_id", "dataset_id", "id"),)
+    __table_args__ = (
+        Index("ix_receipts_dataset_id_id", "dataset_id", "id"),
+        Index("ix_receipts_dataset_id_status_id", "dataset_id", "status", "id"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
