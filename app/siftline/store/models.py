@@ -89,6 +89,10 @@ class Image(Base):
     height: Mapped[int]
     mode: Mapped[str] = mapped_column(String(16))
     format: Mapped[str] = mapped_column(String(16))
+    # range of the samples of an image of more than eight bits: the set's common tone is found from these
+    sample_low: Mapped[float | None]
+    sample_high: Mapped[float | None]
+    sample_is_float: Mapped[bool | None]
     created_at: Mapped[datetime]
 
 
