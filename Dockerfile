@@ -1,0 +1,40 @@
+# syntax=docker/dockerfile:1
+# Targets: `api` (no torch; also migrate and sweeper) and `worker` (torch, OpenVINO, FAISS).
+FROM python:3.11.14-slim-bookworm AS wheel
+WORKDIR /src
+COPY . .
+RUN PIP_CONSTRAINT=/src/constraints.txt pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.11.14-slim-bookworm AS runtime
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PATH=/opt/siftline/bin:$PATH \
+    SIFTLINE_DATA_DIR=/data
+# A fixed uid, so that the volume's files belong to the same user in every image.
+RUN groupadd --gid 10001 siftline \
+    && useradd --uid 10001 --gid siftline --no-create-home --home-dir /data --shell /usr/sbin/nologin siftline \
+    && install -d -o siftline -g siftline /data \
+    && python -m venv /opt/siftline
+COPY constraints.txt /opt/siftline/constraints.txt
+# Dependencies that both targets share are one layer.
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-cache-dir -c /opt/siftline/constraints.txt /wheels/*.whl
+WORKDIR /data
+VOLUME /data
+
+FROM runtime AS worker
+# Only when the address of the wheel carries the extra does pip install it from the file.
+RUN set -- /wheels/*.whl \
+    && pip install --no-cache-dir -c /opt/siftline/constraints.txt "$1[worker]"
+USER 10001:10001
+HEALTHCHECK --interval=30s --timeout=20s --start-period=60s --retries=3 \
+    CMD ["siftline", "worker", "--check"]
+CMD ["siftline", "worker"]
+
+FROM runtime AS api
+ENV SIFTLINE_HOST=0.0.0.0
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('SIFTLINE_PORT', '8000')}/healthz\", timeout=4)"]
+CMD ["siftline", "api"]
