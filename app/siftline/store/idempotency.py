@@ -1,0 +1,38 @@
+"""Answers kept under the client's `Idempotency-Key`, written with the work they answer for."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from siftline.store.models import IdempotencyKey
+
+
+def find(session: Session, key: str, route: str) -> IdempotencyKey | None:
+    return session.get(IdempotencyKey, (key, route))
+
+
+def keep(
+    session: Session,
+    *,
+    key: str,
+    route: str,
+    request_hash: str,
+    status: int,
+    headers: dict[str, Any],
+    body: dict[str, Any],
+    created_at: datetime,
+) -> None:
+    """Raises IntegrityError at once when another request with this key has finished first."""
+    session.add(
+        IdempotencyKey(
+            key=key,
+            route=route,
+            request_hash=request_hash,
+            status=status,
+            headers=headers,
+            body=body,
+            created_at=created_at,
+        )
+    )
+    session.flush()

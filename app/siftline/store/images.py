@@ -1,0 +1,131 @@
+"""Accepted images: added once per content, read page by page."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from siftline.domain.errors import NotFound
+from siftline.store.models import Image, PurifiedItem
+
+ROWS_PER_INSERT = 500
+SAMPLED_FOR_TONE = 2000
+
+
+def add_new(session: Session, rows: Sequence[dict[str, Any]]) -> set[UUID]:
+    """Insert the rows whose (dataset_id, sha256) is new; returns the ids that went in.
+
+    Two uploads to one dataset may race: the unique constraint decides, and the later one's rows are left out.
+    """
+    # One order for everybody, or two transactions could wait for each other's rows.
+    rest = iter(sorted(rows, key=lambda row: str(row["sha256"])))
+    inserted: set[UUID] = set()
+    while chunk := list(islice(rest, ROWS_PER_INSERT)):
+        inserted.update(session.scalars(_insert_unless_known(session), chunk))
+    return inserted
+
+
+def _insert_unless_known(session: Session) -> Any:
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(Image).on_conflict_do_nothing(index_elements=["dataset_id", "sha256"])
+    return statement.returning(Image.id)
+
+
+def known_hashes(session: Session, dataset_id: UUID, hashes: Sequence[str]) -> set[str]:
+    """Those of `hashes` the dataset already has."""
+    known: set[str] = set()
+    rest = iter(hashes)
+    while chunk := list(islice(rest, ROWS_PER_INSERT)):
+        known.update(
+            session.scalars(
+                select(Image.sha256).where(Image.dataset_id == dataset_id, Image.sha256.in_(chunk))
+            )
+        )
+    return known
+
+
+def get(session: Session, image_id: UUID) -> Image:
+    """Raises NotFound."""
+    image = session.get(Image, image_id)
+    if image is None:
+        raise NotFound(f"There is no image {image_id}.")
+    return image
+
+
+def of_dataset(session: Session, dataset_id: UUID) -> Iterator[Image]:
+    """All images of a dataset in the order they came, streamed."""
+    query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.id)
+    return iter(session.scalars(query.execution_options(yield_per=1000)))
+
+
+def counts(session: Session, dataset_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Number of images of each dataset that has any."""
+    rows = session.execute(
+        select(Image.dataset_id, func.count())
+        .where(Image.dataset_id.in_(dataset_ids))
+        .group_by(Image.dataset_id)
+    )
+    return dict(rows.all())
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list of images is narrowed to, by the purification it is read with."""
+
+    ranked: bool | None = None
+    verdict: str | None = None
+    min_score: float | None = None
+    name_contains: str | None = None
+
+
+def page(
+    session: Session,
+    dataset_id: UUID,
+    purification_id: UUID | None,
+    wanted: Filter,
+    *,
+    after: UUID | None,
+    limit: int,
+) -> Sequence[Row[Image, float, float, str]]:
+    """Rows of (Image, score, p_anomalous, verdict) in upload order; the last three are None if unranked."""
+    query = (
+        select(Image, PurifiedItem.score, PurifiedItem.p_anomalous, PurifiedItem.verdict)
+        .outerjoin(
+            PurifiedItem,
+            (PurifiedItem.image_id == Image.id) & (PurifiedItem.purification_id == purification_id),
+        )
+        .where(Image.dataset_id == dataset_id, *_conditions(wanted))
+        .order_by(Image.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(Image.id > after)
+    return session.execute(query).all()
+
+
+def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    if wanted.ranked is not None:
+        yield PurifiedItem.image_id.is_not(None) if wanted.ranked else PurifiedItem.image_id.is_(None)
+    if wanted.verdict is not None:
+        yield PurifiedItem.verdict == wanted.verdict
+    if wanted.min_score is not None:
+        yield PurifiedItem.score >= wanted.min_score
+    if wanted.name_contains:
+        yield Image.name.icontains(wanted.name_contains, autoescape=True)
+
+
+def sample_ranges(
+    session: Session, dataset_id: UUID
+) -> Sequence[Row[float | None, float | None, bool | None]]:
+    """(low, high, is_float) of the dataset's images of more than eight bits: the first 2,000 say enough."""
+    return session.execute(
+        select(Image.sample_low, Image.sample_high, Image.sample_is_float)
+        .where(Image.dataset_id == dataset_id, Image.sample_low.is_not(None))
+        .order_by(Image.id)
+        .limit(SAMPLED_FOR_TONE)
+    ).all()

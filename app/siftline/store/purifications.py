@@ -1,0 +1,201 @@
+"""Purification versions: immutable, numbered per dataset, read by rank."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, insert, select
+from sqlalchemy.orm import Session, aliased, defer
+from uuid_utils.compat import uuid7
+
+from siftline.domain.errors import NotFound
+from siftline.store.models import Dataset, Image, Purification, PurifiedItem
+
+ROWS_PER_INSERT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What a run found out about the whole dataset; every field is stored as JSON."""
+
+    options: dict[str, Any]
+    backbone: dict[str, Any]
+    contamination: dict[str, Any]
+    cut: dict[str, Any]
+    counts: dict[str, Any]
+    heat_scale: dict[str, Any]
+    stage_seconds: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """What a run found about one image. `heat` is rows × cols bytes on the version's scale, row by row."""
+
+    image_id: UUID
+    rank: int
+    score: float
+    p_anomalous: float
+    interval: tuple[float, float]
+    verdict: str
+    needs_review: bool
+    confidence: float
+    signals: dict[str, float]
+    near_duplicates: Sequence[UUID]
+    heat_rows: int
+    heat_cols: int
+    heat: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.heat) != self.heat_rows * self.heat_cols:
+            raise ValueError(
+                f"heat of {self.heat_rows} × {self.heat_cols} cannot have {len(self.heat)} bytes"
+            )
+
+
+def write_version(
+    session: Session,
+    *,
+    dataset_id: UUID,
+    job_id: UUID,
+    created_at: datetime,
+    version: NewVersion,
+    items: Iterable[NewItem],
+) -> int:
+    """Store a run's result as the dataset's next version and return its number.
+
+    Call it in the transaction that marks the job as succeeded. Raises NotFound when the dataset is gone, and
+    IntegrityError when the job has written a version before or a rank or image comes twice.
+    """
+    # The lock makes the next number safe: two runs of one dataset that end together take turns.
+    if session.scalar(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update()) is None:
+        raise NotFound(f"There is no dataset {dataset_id}.")
+    last = session.scalar(select(func.max(Purification.version)).where(Purification.dataset_id == dataset_id))
+    row = Purification(
+        id=uuid7(),
+        dataset_id=dataset_id,
+        job_id=job_id,
+        version=(last or 0) + 1,
+        created_at=created_at,
+        options=version.options,
+        backbone=version.backbone,
+        contamination=version.contamination,
+        cut=version.cut,
+        counts=version.counts,
+        heat_scale=version.heat_scale,
+        stage_seconds=version.stage_seconds,
+    )
+    session.add(row)
+    session.flush()
+    rest = iter(items)
+    while chunk := [_item_row(row.id, item) for item in islice(rest, ROWS_PER_INSERT)]:
+        session.execute(insert(PurifiedItem), chunk)
+    return row.version
+
+
+def _item_row(purification_id: UUID, item: NewItem) -> dict[str, Any]:
+    return {
+        "purification_id": purification_id,
+        "rank": item.rank,
+        "image_id": item.image_id,
+        "score": item.score,
+        "p_anomalous": item.p_anomalous,
+        "interval_lo": item.interval[0],
+        "interval_hi": item.interval[1],
+        "verdict": item.verdict,
+        "needs_review": item.needs_review,
+        "confidence": item.confidence,
+        "signals": item.signals,
+        "near_duplicates": [str(image_id) for image_id in item.near_duplicates],
+        "heat_rows": item.heat_rows,
+        "heat_cols": item.heat_cols,
+        "heat": item.heat,
+    }
+
+
+def latest(session: Session, dataset_id: UUID) -> Purification | None:
+    return session.scalar(
+        select(Purification)
+        .where(Purification.dataset_id == dataset_id)
+        .order_by(Purification.version.desc())
+        .limit(1)
+    )
+
+
+def numbered(session: Session, dataset_id: UUID, version: int) -> Purification:
+    """Raises NotFound."""
+    row = session.scalar(
+        select(Purification).where(Purification.dataset_id == dataset_id, Purification.version == version)
+    )
+    if row is None:
+        raise NotFound(f"The dataset has no purification version {version}.")
+    return row
+
+
+def latest_versions(session: Session, dataset_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The newest version number of each dataset that has one."""
+    rows = session.execute(
+        select(Purification.dataset_id, func.max(Purification.version))
+        .where(Purification.dataset_id.in_(dataset_ids))
+        .group_by(Purification.dataset_id)
+    )
+    return dict(rows.all())
+
+
+def ranked(
+    session: Session, purification_id: UUID, *, after_rank: int, verdict: str | None, limit: int
+) -> Sequence[Row[PurifiedItem, str, str]]:
+    """At most `limit` items below `after_rank`, with the image's name and sha256, without their heat."""
+    query = (
+        select(PurifiedItem, Image.name, Image.sha256)
+        .join(Image, Image.id == PurifiedItem.image_id)
+        .where(PurifiedItem.purification_id == purification_id, PurifiedItem.rank > after_rank)
+        .options(defer(PurifiedItem.heat, raiseload=True))
+        .order_by(PurifiedItem.rank)
+        .limit(limit)
+    )
+    if verdict is not None:
+        query = query.where(PurifiedItem.verdict == verdict)
+    return session.execute(query).all()
+
+
+def item_of(session: Session, purification_id: UUID, image_id: UUID) -> PurifiedItem | None:
+    """One image's row in one version, heat map included."""
+    return session.scalar(
+        select(PurifiedItem).where(
+            PurifiedItem.purification_id == purification_id, PurifiedItem.image_id == image_id
+        )
+    )
+
+
+def scores(session: Session, purification_id: UUID) -> Iterator[float]:
+    """All scores of a version, in no order."""
+    query = select(PurifiedItem.score).where(PurifiedItem.purification_id == purification_id)
+    return iter(session.scalars(query.execution_options(yield_per=10_000)))
+
+
+def moved(session: Session, before: UUID, after: UUID, *, verdict: str) -> Sequence[UUID]:
+    """Images whose verdict became `verdict` from one purification to another, most suspect first."""
+    old = aliased(PurifiedItem)
+    return session.scalars(
+        select(PurifiedItem.image_id)
+        .join(old, (old.image_id == PurifiedItem.image_id) & (old.purification_id == before))
+        .where(
+            PurifiedItem.purification_id == after,
+            PurifiedItem.verdict == verdict,
+            old.verdict != verdict,
+        )
+        .order_by(PurifiedItem.rank)
+    ).all()
+
+
+def added(session: Session, before: UUID, after: UUID) -> Sequence[UUID]:
+    """Images that only the later purification has ranked, most suspect first."""
+    known = select(PurifiedItem.image_id).where(PurifiedItem.purification_id == before)
+    return session.scalars(
+        select(PurifiedItem.image_id)
+        .where(PurifiedItem.purification_id == after, PurifiedItem.image_id.not_in(known))
+        .order_by(PurifiedItem.rank)
+    ).all()
