@@ -1,0 +1,105 @@
+"""A multipart/form-data body made from files on disk, read only while it is being sent.
+
+httpx would open every file of a request at once: five thousand images are more than a process may hold open.
+"""
+
+import mimetypes
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    name: str
+    path: Path
+    size: int
+
+
+def find_files(paths: Iterable[Path]) -> list[FilePart]:
+    """The files that `paths` name, folders walked in order of name; hidden files inside folders are left out.
+
+    A file inside a folder is named by its path below that folder. Raises FileNotFoundError.
+    """
+    parts: list[FilePart] = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in inside:
+            name = file.relative_to(path) if path.is_dir() else Path(file.name)
+            if path.is_dir() and any(piece.startswith(".") for piece in name.parts):
+                continue
+            parts.append(FilePart(name.as_posix(), file, file.stat().st_size))
+    return parts
+
+
+class MultipartBody:
+    """Fields, then files, of one request. It can be sent again, byte for byte, after a dropped connection."""
+
+    def __init__(
+        self,
+        fields: Mapping[str, str],
+        files: Iterable[FilePart],
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._boundary = secrets.token_hex(16)
+        self._fields = [(self._head(name) + value.encode() + b"\r\n") for name, value in fields.items()]
+        self._files = [(self._head("files", part.name), part) for part in files]
+        self._tail = f"--{self._boundary}--\r\n".encode()
+        self._on_progress = on_progress
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {
+            "Content-Type": f"multipart/form-data; boundary={self._boundary}",
+            "Content-Length": str(self.size),
+        }
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        files = sum(len(head) + part.size + 2 for head, part in self._files)
+        return sum(map(len, self._fields)) + files + len(self._tail)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The body in chunks. Raises OSError when a file is gone or has changed since it was listed."""
+        total, sent = self.size, 0
+        for chunk in self._chunks():
+            yield chunk
+            sent += len(chunk)
+            if self._on_progress:
+                self._on_progress(sent, total)
+
+    def _chunks(self) -> Iterator[bytes]:
+        yield from self._fields
+        for head, part in self._files:
+            yield head
+            left = part.size
+            with part.path.open("rb") as file:
+                while chunk := file.read(min(CHUNK_BYTES, left)):
+                    left -= len(chunk)
+                    yield chunk
+            if left:
+                raise OSError(f"{part.path} became shorter while it was being sent")
+            yield b"\r\n"
+        yield self._tail
+
+    def _head(self, field: str, filename: str | None = None) -> bytes:
+        disposition = f'form-data; name="{field}"'
+        lines = [f"--{self._boundary}"]
+        if filename is None:
+            lines.append(f"Content-Disposition: {disposition}")
+        else:
+            kind = mimetypes.guess_type(filename)[0] or "application/octet-stream"
+            lines.append(f'Content-Disposition: {disposition}; filename="{_quoted(filename)}"')
+            lines.append(f"Content-Type: {kind}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _quoted(name: str) -> str:
+    """As browsers write a file name into a header (HTML standard, multipart/form-data encoding)."""
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
