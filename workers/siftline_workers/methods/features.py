@@ -14,8 +14,9 @@ from siftline.domain.scores import ImageId
 class PatchFeatures:
     """Patch descriptors of N images, ragged: a wide image is several square tiles, so it has more patches.
 
-    Every patch row belongs to exactly one image and image i's rows are contiguous and row-major over its grid.
-    ValueError when the parts do not fit each other. Values are checked for finiteness where they are made.
+    Every patch row belongs to exactly one image and image i's rows are contiguous and row-major over its
+    grid. ValueError when the parts do not fit each other. Values are checked for finiteness where they are
+    made.
     """
 
     ids: tuple[ImageId, ...]

@@ -1,0 +1,52 @@
+"""From an image of any shape to square tiles for a backbone, and back from tile grids to one patch grid.
+
+The rule: the short axis becomes one tile side S; the long axis is cut into as many equal tiles as stretch
+the image least, so a picture up to √2 : 1 is one tile, up to √6 : 1 two, and so on (n tiles serve ratios
+√(n(n-1)) to √(n(n+1))). No axis is ever stretched against the other by more than √2, and by at most 1.16
+from four tiles on. Beyond 128 : 1 there are 128 tiles and the long axis is squeezed: still 32,768 pixels
+long at S = 256.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_TILES = 128
+PREPROCESSING_VERSION = 1
+"""Part of every fingerprint: raise it when the pixels that a backbone reads change."""
+
+
+def tile_layout(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of tiles for an image; one of the two is 1. ValueError for an empty image."""
+    short, long = sorted((height, width))
+    if short < 1:
+        raise ValueError(f"an image needs at least one pixel, got {height} x {width}")
+    # In whole numbers, so that no rounding decides: n tiles while long/short <= sqrt(n * (n + 1)).
+    tiles = next(n for n in count(1) if n == MAX_TILES or long * long <= n * (n + 1) * short * short)
+    return (tiles, 1) if height > width else (1, tiles)
+
+
+def to_tiles(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 -> (T, side, side, 3) uint8, tiles in reading order along the long axis.
+
+    Antialiased bilinear resize: the same filter as `torch.nn.functional.interpolate(antialias=True)` and ONNX
+    Resize, so an exported detector can repeat it.
+    """
+    rows, columns = tile_layout(*rgb.shape[:2])
+    resized = np.asarray(
+        Image.fromarray(rgb).resize((columns * side, rows * side), Image.Resampling.BILINEAR)
+    )
+    tiles = resized.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
+    return np.ascontiguousarray(tiles.reshape(rows * columns, side, side, 3))
+
+
+def join_tiles(patches: NDArray[np.float16], layout: tuple[int, int], grid: int) -> NDArray[np.float16]:
+    """(T, grid*grid, D) of the tiles of one image -> (rows*grid, columns*grid, D), one patch grid."""
+    rows, columns = layout
+    dim = patches.shape[2]
+    cells = patches.reshape(rows, columns, grid, grid, dim).swapaxes(1, 2)
+    return np.ascontiguousarray(cells.reshape(rows * grid, columns * grid, dim))
