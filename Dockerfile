@@ -28,7 +28,7 @@ RUN set -- /wheels/*.whl \
     && pip install --no-cache-dir -c /opt/siftline/constraints.txt "$1[worker]"
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s --retries=3 \
-    CMD ["siftline", "worker", "--check"]
+    CMD ["sh", "-c", "celery --app siftline_workers.celery_app inspect ping --timeout 10 --destination celery@$(hostname)"]
 CMD ["siftline", "worker"]
 
 FROM runtime AS api

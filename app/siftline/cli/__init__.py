@@ -1,0 +1,50 @@
+"""The command line. Each command is an adapter: parse, call one function, print the answer.
+
+Exit codes: 0 done · 1 the answer is no (the job failed, nothing to show yet, every file refused) ·
+2 usage (options, files, unknown ids, a wrong key) · 3 the server is out of reach or too slow · 130 Ctrl-C.
+"""
+
+import sys
+
+import typer
+
+from siftline.cli import remote, servers
+from siftline.cli.output import say_error
+from siftline.client import JobFailed
+from siftline.domain.errors import Conflict, SiftlineError, Unavailable
+
+app = typer.Typer(
+    name="siftline",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Rank a dump of inspection images from most to least suspect, and split it into clean and suspect.",
+)
+servers.add_to(app)
+remote.add_to(app)
+
+
+def main() -> None:
+    """Run the command line; every error is one line that says what to do."""
+    try:
+        app()
+    except (SiftlineError, TimeoutError, OSError) as error:
+        say_error(message_of(error))
+        sys.exit(exit_code_of(error))
+
+
+def message_of(error: Exception) -> str:
+    if isinstance(error, SiftlineError):
+        return error.detail
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def exit_code_of(error: Exception) -> int:
+    if isinstance(error, Unavailable | TimeoutError):
+        return 3
+    if isinstance(error, Conflict | JobFailed):
+        return 1
+    if isinstance(error, SiftlineError) and error.status >= 500:
+        return 3
+    return 2

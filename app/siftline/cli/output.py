@@ -1,0 +1,150 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from siftline.schemas import Job, Purified, Receipt
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def say_error(message: str) -> None:
+    err.print(f"[bold red]Error:[/] {escape(message)}")
+
+
+def say(message: str) -> None:
+    """A remark for people, kept out of what programs read."""
+    err.print(escape(message))
+
+
+def print_json(value: BaseModel | list[BaseModel]) -> None:
+    sys.stdout.write(_json(value) + "\n")
+
+
+def write_json(path: Path, value: BaseModel) -> None:
+    """The value as a file, whole or not at all; `-` is standard output."""
+    if str(path) == "-":
+        print_json(value)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(_json(value) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _json(value: BaseModel | list[BaseModel]) -> str:
+    if isinstance(value, list):
+        return json.dumps([item.model_dump(mode="json") for item in value], indent=2, ensure_ascii=False)
+    return value.model_dump_json(indent=2)
+
+
+class JobProgress:
+    """A bar with stage and time left for a job; a line per stage where nobody watches a terminal."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+        self._stage: str | None = None
+
+    def __call__(self, job: Job) -> None:
+        stage = job.stage or job.state
+        left = "" if job.eta_s is None else f"about {duration(job.eta_s)} left"
+        self._progress.update(self._task, completed=job.progress, description=stage, left=left)
+        if stage != self._stage and not self._progress.console.is_terminal:
+            self._progress.console.print(f"{job.progress:4.0%}  {escape(stage)}")
+        self._stage = stage
+
+
+@contextmanager
+def job_progress() -> Iterator[JobProgress]:
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield JobProgress(progress, progress.add_task("queued", total=1.0, left=""))
+
+
+@contextmanager
+def upload_progress() -> Iterator["UploadProgress"]:
+    columns = (TextColumn("sending     "), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield UploadProgress(progress, progress.add_task("sending", total=None))
+
+
+class UploadProgress:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def __call__(self, sent: int, total: int) -> None:
+        self._progress.update(self._task, completed=sent, total=total)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def say_receipts(receipts: Sequence[Receipt], refused_shown: int = 10) -> None:
+    """How many files were taken, and the first of those that were not, with the reason."""
+    counts = Counter(receipt.status for receipt in receipts)
+    say(
+        f"{counts['accepted']} accepted, {counts['duplicate']} exact duplicates, {counts['rejected']} refused"
+    )
+    refused = [receipt for receipt in receipts if receipt.status == "rejected"]
+    for receipt in refused[:refused_shown]:
+        say(f"  refused {receipt.name}: {receipt.reason}")
+    if len(refused) > refused_shown:
+        say(f"  … and {len(refused) - refused_shown} more")
+
+
+def print_purified(purified: Purified, top: int) -> None:
+    """The head of the ranking, the split, and how much contamination there seems to be."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading, justify in (("rank", "right"), ("score", "right"), ("p", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for heading in ("80 % interval", "verdict", "", "image"):
+        table.add_column(heading, overflow="fold")
+    for item in purified.items[:top]:
+        table.add_row(
+            str(item.rank),
+            f"{item.score:.3f}",
+            f"{item.p_anomalous:.2f}",
+            f"{item.interval[0]:.2f}-{item.interval[1]:.2f}",
+            item.verdict,
+            "review" if item.needs_review else "",
+            escape(item.name),
+        )
+    out.print(table)
+    for line in summary(purified):
+        out.print(escape(line))
+
+
+def summary(purified: Purified) -> list[str]:
+    """Counts, contamination and cut in three lines."""
+    counts, contamination = purified.counts, purified.contamination
+    low, high = contamination.interval
+    doubt = " (uncertain: the estimators disagree)" if purified.cut.uncertain else ""
+    return [
+        f"split          {counts.clean} clean, {counts.suspect} suspect; {counts.needs_review} need review",
+        f"contamination  {contamination.estimate:.1%} (interval {low:.1%} to {high:.1%}), "
+        f"evidence {contamination.evidence}",
+        f"cut            score {purified.cut.score:.3f} by {purified.cut.rule}{doubt}",
+    ]
