@@ -1,17 +1,73 @@
 """From a committed job to somebody's ear. Knows task names as strings; never imports the workers."""
 
+import logging
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from sqlalchemy.orm import Session
 
 from siftline.domain.jobs import JobKind
 from siftline.settings import Settings
+from siftline.store import jobs
+from siftline.store.models import Job
+from siftline.store.session import after_commit, now
+
+log = logging.getLogger(__name__)
 
 TASKS: dict[JobKind, str] = {JobKind.PURIFY: "siftline.purify"}
+QUEUE = "siftline"
 
 Bell = Callable[[JobKind, UUID], None]
 
 
 def silent(kind: JobKind, job_id: UUID) -> None:
     """The embedded mode's bell: workers look at the job table by themselves."""
+
+
+def make_bell(settings: Settings) -> Bell:
+    """The bell the settings ask for. It never raises and gives up on a dead broker within seconds."""
+    if settings.redis_url is None:
+        return silent
+    # A request waits meanwhile, so a dead broker must fail fast: the sweeper rings again.
+    broker = make_celery(settings.redis_url, socket_connect_timeout=1.0, socket_timeout=2.0)
+    return partial(_ring, broker)
+
+
+def make_celery(redis_url: str, **transport_options: Any) -> Celery:
+    """What producer and workers must agree on."""
+    app = Celery("siftline", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,  # the job table is the truth
+        broker_transport_options=transport_options,
+    )
+    return app
+
+
+def _ring(broker: Celery, kind: JobKind, job_id: UUID) -> None:
+    try:
+        # One retry, because a pooled connection may have died with the broker's last restart.
+        once_more = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
+        broker.send_task(TASKS[kind], args=[str(job_id)], retry=True, retry_policy=once_more)
+    except Exception as error:  # whatever the client library raises: the job is safe in its table
+        log.warning(
+            "job %s: the broker is away (%s), the sweeper will ring again", job_id, type(error).__name__
+        )
+
+
+def enqueue(session: Session, bell: Bell, dataset_id: UUID, kind: JobKind, params: dict[str, Any]) -> Job:
+    """Create a job, and ring once it is committed."""
+    job = jobs.create(session, dataset_id, kind, params)
+    ring_after_commit(session, bell, job)
+    return job
+
+
+def ring_after_commit(session: Session, bell: Bell, job: Job) -> None:
+    """Ring for a job that is being queued in this transaction."""
+    job.rung_at = now(session)
+    after_commit(session, partial(bell, JobKind(job.kind), job.id))

@@ -11,6 +11,8 @@ SiftlineError                  status, code, title: one row of the error table i
 ├── TooLarge              413
 ├── NotAnImage            415
 ├── Unprocessable         422  well-formed, but makes no sense
+├── WorkerLost            500  a job's worker died once too often
+├── OutOfResources        500  a job needs more memory or disk than there is
 └── Unavailable           503  with Retry-After
 """
 
@@ -28,6 +30,10 @@ class SiftlineError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.extra = extra
+
+    def problem(self) -> dict[str, object]:
+        """The RFC 9457 members every problem has, as kept in `job.error`."""
+        return {"title": self.title, "status": self.status, "detail": self.detail, "code": self.code}
 
 
 class BadRequest(SiftlineError):
@@ -92,3 +98,13 @@ class Unavailable(SiftlineError):
     status = 503
     code = "unavailable"
     title = "Not available right now"
+
+
+class WorkerLost(SiftlineError):
+    code = "worker-lost"
+    title = "The worker died while it ran the job"
+
+
+class OutOfResources(SiftlineError):
+    code = "out-of-resources"
+    title = "The job needs more memory or disk than there is"

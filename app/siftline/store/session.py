@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from json import dumps
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SQLITE_BUSY_MS = 30_000
+CONNECT_TIMEOUT_S = 5
 READ_ONLY = {"siftline_read_only": True, "postgresql_readonly": True}
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
@@ -28,7 +29,10 @@ DATABASE_AWAY = (OperationalError, InterfaceError)
 def make_engine(url: str) -> Engine:
     """An engine for `settings.sqlalchemy_url`; a SQLite file's folder must exist."""
     # SQLite's JSON paths compare bytes: an escaped non-ASCII key would never be found.
-    engine = create_engine(url, pool_pre_ping=True, json_serializer=lambda v: dumps(v, ensure_ascii=False))
+    options: dict[str, Any] = {"json_serializer": lambda value: dumps(value, ensure_ascii=False)}
+    if make_url(url).get_backend_name() == "postgresql":
+        options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
+    engine = create_engine(url, **options)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -1,0 +1,10 @@
+"""How every process of ours logs: one line per event on standard error."""
+
+import logging
+
+
+def set_up_logging(level: int = logging.INFO) -> None:
+    """Call once, in the program's main; libraries and tests never do."""
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s", force=True
+    )

@@ -1,0 +1,262 @@
+"""The job table. Every move is one guarded UPDATE and one history row, in the caller's transaction.
+
+A worker holds a job by a claim: owner and attempt, good until `lease_until`. Everything a worker writes
+carries its claim, so that one that lost its job (too slow, cut off, thought dead) writes nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from siftline.domain.errors import JobStateConflict, NotFound, SiftlineError, WorkerLost
+from siftline.domain.jobs import JobKind, JobState, sources
+from siftline.store.models import Job, JobMove
+from siftline.store.session import now
+
+HELD = (JobState.RUNNING, JobState.CANCELLING)
+
+
+class LostJob(Exception):
+    """The job is not this worker's any more: taken by another, finished, or deleted with its dataset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who runs a job, in which attempt."""
+
+    job_id: UUID
+    owner: str
+    attempt: int
+
+    @property
+    def holds(self) -> ColumnElement[bool]:
+        return (Job.id == self.job_id) & (Job.owner == self.owner) & (Job.attempt == self.attempt)
+
+
+def create(session: Session, dataset_id: UUID, kind: JobKind, params: dict[str, Any]) -> Job:
+    """A queued job. `dispatch.enqueue` also rings for it."""
+    at = now(session)
+    job = Job(
+        id=uuid7(),
+        dataset_id=dataset_id,
+        kind=kind,
+        state=JobState.QUEUED,
+        params=params,
+        progress=0.0,
+        attempt=0,
+        created_at=at,
+        updated_at=at,
+    )
+    session.add(job)
+    session.flush()
+    _note(session, job, "created", at)
+    return job
+
+
+def get(session: Session, job_id: UUID) -> Job:
+    """Raises NotFound."""
+    job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def newest_of_dataset(session: Session, dataset_id: UUID) -> Job | None:
+    return newest_of_datasets(session, [dataset_id]).get(dataset_id)
+
+
+def newest_of_datasets(session: Session, dataset_ids: Iterable[UUID]) -> dict[UUID, Job]:
+    """The newest job of each dataset that has one; job ids are UUIDv7 and grow with time."""
+    newest = (
+        select(
+            Job.id, func.row_number().over(partition_by=Job.dataset_id, order_by=Job.id.desc()).label("nth")
+        )
+        .where(Job.dataset_id.in_(list(dataset_ids)))
+        .subquery()
+    )
+    found = session.scalars(select(Job).where(Job.id.in_(select(newest.c.id).where(newest.c.nth == 1))))
+    return {job.dataset_id: job for job in found}
+
+
+def history(session: Session, job_id: UUID) -> Sequence[JobMove]:
+    """Every move the job ever made, oldest first."""
+    return session.scalars(select(JobMove).where(JobMove.job_id == job_id).order_by(JobMove.id)).all()
+
+
+def oldest_queued(session: Session) -> UUID | None:
+    """The job whose turn it is; only `claim` says who gets it."""
+    return session.scalar(
+        select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.created_at, Job.id).limit(1)
+    )
+
+
+def claim(session: Session, job_id: UUID, owner: str, lease_s: float) -> Job | None:
+    """Take a queued job; None when it is not to be had. `owner` is new for every claim.
+
+    Asking again with the same owner, because the answer of a commit was lost, gives the job again.
+    """
+    at = now(session)
+    taken = _move(
+        session,
+        Job.id == job_id,
+        JobState.RUNNING,
+        "claimed",
+        owner=owner,
+        attempt=Job.attempt + 1,
+        lease_until=at + timedelta(seconds=lease_s),
+        started_at=at,
+        stage=None,
+        progress=0.0,
+    )
+    return taken or session.scalar(
+        select(Job).where(Job.id == job_id, Job.owner == owner, Job.state == JobState.RUNNING)
+    )
+
+
+def state_of(session: Session, held: Claim, *, lock: bool = False) -> JobState | None:
+    """The job's state as long as the claim holds; None once it was lost."""
+    query = select(Job.state).where(held.holds)
+    state = session.scalar(query.with_for_update() if lock else query)
+    return None if state is None else JobState(state)
+
+
+def renew(session: Session, held: Claim, lease_s: float) -> bool:
+    """Push the lease out; False when the claim was lost or the job is finished."""
+    until = now(session) + timedelta(seconds=lease_s)
+    query = update(Job).where(held.holds, Job.state.in_(HELD)).values(lease_until=until)
+    return session.scalar(query.returning(Job.id)) is not None
+
+
+def report(session: Session, held: Claim, stage: str, progress: float) -> bool:
+    """Tell how far the job is; False when it is not running under this claim any more."""
+    query = update(Job).where(held.holds, Job.state == JobState.RUNNING)
+    values = {"stage": stage, "progress": progress, "updated_at": now(session)}
+    return session.scalar(query.values(values).returning(Job.id)) is not None
+
+
+def request_cancel(session: Session, job_id: UUID) -> Job:
+    """Ask a job to stop; it is cancelled at once if no worker holds it. Asking twice is fine.
+
+    Raises NotFound, and JobStateConflict when the job is finished.
+    """
+    job = _move(session, Job.id == job_id, JobState.CANCELLING, "asked to cancel")
+    if job is None:
+        job = get(session, job_id)
+        if job.state != JobState.CANCELLING:
+            raise JobStateConflict(f"Job {job_id} is already {job.state}.")
+    elif job.owner is None:
+        job = _move(
+            session, Job.id == job_id, JobState.CANCELLED, "no worker had it", finished_at=now(session)
+        )
+        assert job is not None  # noqa: S101 - the row is locked by the move before
+    return job
+
+
+def succeed(session: Session, held: Claim, result: dict[str, Any]) -> None:
+    """Raises LostJob."""
+    _finish(session, held, JobState.SUCCEEDED, "done", result=result, progress=1.0)
+
+
+def fail(session: Session, held: Claim, error: SiftlineError) -> None:
+    """Raises LostJob, also when the job is being cancelled: then it ends as cancelled."""
+    _finish(session, held, JobState.FAILED, error.code, error=error.problem())
+
+
+def cancelled(session: Session, held: Claim, reason: str) -> None:
+    """The worker has stopped and is free. Raises LostJob."""
+    _finish(session, held, JobState.CANCELLED, reason)
+
+
+def release(session: Session, held: Claim, reason: str) -> None:
+    """Back to the queue through no fault of the job: the attempt does not count. Raises LostJob."""
+    if _requeue(session, held, reason, attempt=Job.attempt - 1) is None:
+        raise LostJob
+
+
+def give_up_or_requeue(session: Session, held: Claim, reason: str, max_attempts: int) -> Job:
+    """After the job's process died: queue it once more, or fail it if that was the last attempt.
+
+    Raises LostJob.
+    """
+    if held.attempt < max_attempts:
+        job = _requeue(session, held, reason)
+        if job is None:
+            raise LostJob
+        return job
+    tries = f"{held.attempt} attempts" if held.attempt > 1 else "1 attempt"
+    error = WorkerLost(f"The worker died or was stopped while it ran this job; given up after {tries}.")
+    return _finish(session, held, JobState.FAILED, reason, error=error.problem())
+
+
+def stranded(session: Session, limit: int = 100) -> Sequence[Job]:
+    """Jobs whose lease ran out, locked; those another sweeper has in hand are left out."""
+    expired = select(Job).where(Job.state.in_(HELD), Job.lease_until < now(session))
+    return session.scalars(expired.limit(limit).with_for_update(skip_locked=True)).all()
+
+
+def count_held(session: Session) -> int:
+    return session.scalar(select(func.count()).where(Job.state.in_(HELD))) or 0
+
+
+def mark_rung(session: Session, older_than_s: float, limit: int) -> Sequence[Job]:
+    """The queued jobs whose bell rang too long ago, oldest ring first, marked as rung now."""
+    at = now(session)
+    silent = Job.rung_at.is_(None) | (Job.rung_at < at - timedelta(seconds=older_than_s))
+    waiting = select(Job).where(Job.state == JobState.QUEUED, silent)
+    waiting = waiting.order_by(Job.rung_at.nulls_first(), Job.created_at).limit(limit)
+    jobs = session.scalars(waiting.with_for_update(skip_locked=True)).all()
+    for job in jobs:
+        job.rung_at = at
+    session.flush()
+    return jobs
+
+
+def _finish(session: Session, held: Claim, to: JobState, reason: str, **changes: Any) -> Job:
+    # The owner stays on the row: it tells a worker whose commit went unanswered that the success is its own.
+    job = _move(session, held.holds, to, reason, lease_until=None, finished_at=now(session), **changes)
+    if job is None:
+        raise LostJob
+    return job
+
+
+def _requeue(session: Session, held: Claim, reason: str, **changes: Any) -> Job | None:
+    freed = {"owner": None, "lease_until": None, "rung_at": None, "stage": None, "progress": 0.0}
+    return _move(session, held.holds, JobState.QUEUED, reason, **freed, **changes)
+
+
+def _move(
+    session: Session, which: ColumnElement[bool], to: JobState, reason: str, **changes: Any
+) -> Job | None:
+    """The one place where a job changes state; None when it is in no state that may become `to`."""
+    at = now(session)
+    moved = session.scalars(
+        update(Job)
+        .where(which, Job.state.in_(sources(to)))
+        .values(state=to, updated_at=at, **changes)
+        .returning(Job),
+        execution_options={"populate_existing": True, "synchronize_session": False},
+    ).one_or_none()
+    if moved is not None:
+        _note(session, moved, reason, at)
+    return moved
+
+
+def _note(session: Session, job: Job, reason: str, at: datetime) -> None:
+    session.add(
+        JobMove(
+            id=uuid7(),
+            job_id=job.id,
+            state=job.state,
+            attempt=job.attempt,
+            owner=job.owner,
+            reason=reason,
+            at=at,
+        )
+    )
+    session.flush()

@@ -1,0 +1,83 @@
+"""Repairs what a crash left behind. Any number of sweepers may run: every repair is a guarded move."""
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from siftline.dispatch import Bell, make_bell, ring_after_commit
+from siftline.domain.jobs import JobState
+from siftline.settings import Settings
+from siftline.store import jobs, workers
+from siftline.store.models import Job
+from siftline.store.session import DATABASE_AWAY, make_engine, session_factory, transaction
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many jobs one pass repaired."""
+
+    requeued: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    rung: int = 0
+
+
+def sweep(sessions: sessionmaker[Session], settings: Settings, bell: Bell) -> Swept:
+    """One pass: jobs whose worker fell silent go back, end or fail; jobs nobody heard of are rung again."""
+    with transaction(sessions) as session:
+        ends = [_repair(session, settings, bell, job) for job in jobs.stranded(session)]
+    with transaction(sessions) as session:
+        rung = _ring_again(session, settings, bell)
+        workers.forget_the_dead(session)
+    swept = Swept(
+        requeued=ends.count(JobState.QUEUED),
+        failed=ends.count(JobState.FAILED),
+        cancelled=ends.count(JobState.CANCELLED),
+        rung=rung,
+    )
+    if swept != Swept():
+        log.info("%s", swept)
+    return swept
+
+
+def _repair(session: Session, settings: Settings, bell: Bell, job: Job) -> JobState:
+    held = jobs.Claim(job.id, job.owner or "", job.attempt)
+    if job.state == JobState.CANCELLING:
+        jobs.cancelled(session, held, "its worker fell silent")
+        return JobState.CANCELLED
+    job = jobs.give_up_or_requeue(session, held, "its worker fell silent", settings.max_attempts)
+    if job.state == JobState.QUEUED:
+        ring_after_commit(session, bell, job)
+    return JobState(job.state)
+
+
+def _ring_again(session: Session, settings: Settings, bell: Bell) -> int:
+    # While every worker is busy a waiting job is no sign of a lost message; ringing would only pile up more.
+    idle = len(workers.alive(session, settings.lease_s)) - jobs.count_held(session)
+    if idle <= 0:
+        return 0
+    waiting = jobs.mark_rung(session, settings.lease_s, limit=idle)
+    for job in waiting:
+        ring_after_commit(session, bell, job)
+    return len(waiting)
+
+
+def run_forever(settings: Settings, stop: threading.Event) -> None:
+    """Sweep every `settings.sweep_s` seconds until `stop` is set."""
+    engine = make_engine(settings.sqlalchemy_url)
+    sessions, bell = session_factory(engine), make_bell(settings)
+    try:
+        while not stop.is_set():
+            try:
+                sweep(sessions, settings, bell)
+            except DATABASE_AWAY as error:
+                log.warning("the database is away (%s)", type(error.orig).__name__)
+            except Exception:
+                log.exception("a sweep failed; the next one tries again")
+            stop.wait(settings.sweep_s)
+    finally:
+        engine.dispose()

@@ -1,0 +1,95 @@
+"""The process of one job: `python -m siftline_workers.child`; its order is one JSON line on standard input.
+
+Exit code 0 means the job's row says how it ended, or that somebody else's word counts. Anything else means
+that this process failed at more than the job, and the supervisor decides.
+"""
+
+import errno
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+from siftline.domain.errors import OutOfResources, SiftlineError
+from siftline.domain.jobs import JobKind
+from siftline.logs import set_up_logging
+from siftline.settings import Settings
+from siftline.store import jobs
+from siftline.store.session import DATABASE_AWAY, make_engine, retrying, session_factory
+from siftline_workers.parent import die_with
+from siftline_workers.running import DATABASE_PATIENCE_S, Cancelled, LostJob, RunningJob
+
+log = logging.getLogger(__name__)
+
+UNEXPECTED = SiftlineError("Something unexpected went wrong; the worker's log names this job and tells more.")
+
+JobFunction = Callable[[RunningJob], None]
+
+
+def purify(job: RunningJob) -> None:
+    from siftline_workers.pipeline import purify as pipeline  # noqa: PLC0415 - torch only once it is needed
+
+    pipeline.run(job)
+
+
+JOBS: Mapping[JobKind, JobFunction] = {JobKind.PURIFY: purify}
+
+
+def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
+    order = json.loads(sys.stdin.readline())
+    die_with(order["parent"], signal.SIGKILL)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    set_up_logging()
+    settings = Settings.model_validate(order["settings"])
+    claim = jobs.Claim(UUID(order["job_id"]), order["owner"], order["attempt"])
+    engine = make_engine(settings.sqlalchemy_url)
+    sessions = session_factory(engine)
+    row = retrying(sessions, lambda session: jobs.get(session, claim.job_id), patience_s=DATABASE_PATIENCE_S)
+    job = RunningJob(row, claim, settings, sessions, stop)
+    try:
+        perform(job, functions[job.kind])
+    finally:
+        engine.dispose()
+    return 0
+
+
+def perform(job: RunningJob, function: JobFunction) -> None:
+    """Run the job's function and write down how it ended, except that a cancelled job is the supervisor's."""
+    try:
+        function(job)
+    except (Cancelled, LostJob) as end:
+        log.info("job %s: stopped (%s)", job.id, type(end).__name__)
+    except SiftlineError as error:
+        log.warning("job %s: %s: %s", job.id, error.code, error.detail)
+        job.fail(error)
+    except DATABASE_AWAY:
+        raise  # nothing is wrong with the job: the supervisor queues it again
+    except Exception as error:
+        log.exception("job %s: failed", job.id)
+        job.fail(what_to_say_of(error))
+    else:
+        if not job.ended:
+            log.error("job %s: its function returned without succeed()", job.id)
+            job.fail(UNEXPECTED)
+
+
+def what_to_say_of(error: Exception) -> SiftlineError:
+    """An exception's own text stays in the log: it was not written for users and may name secrets."""
+    # torch has no common class for this: CUDA's is named so, the CPU allocator's is a plain RuntimeError.
+    no_cuda_memory = type(error).__name__ == "OutOfMemoryError"
+    no_torch_memory = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or no_cuda_memory or no_torch_memory:
+        return OutOfResources("The worker ran out of memory. A smaller dataset or backbone needs less.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfResources(
+            "The worker's disk is full. Free some space in the data folder and run it again."
+        )
+    return UNEXPECTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""One job from claim to end: a child process does the work, this side keeps the lease and the watch.
+
+A crash on any line leaves the job held with a lease that runs out; the sweeper takes it from there.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from siftline.dispatch import Bell, ring_after_commit
+from siftline.domain.jobs import FINISHED, JobState
+from siftline.settings import Settings
+from siftline.store import jobs
+from siftline.store.jobs import Claim
+from siftline.store.session import DATABASE_AWAY, reading, retrying, transaction
+
+log = logging.getLogger(__name__)
+
+CHILD = ("-m", "siftline_workers.child")
+DATABASE_PATIENCE_S = 60.0
+
+Child = subprocess.Popen[bytes]
+
+
+def new_worker_id() -> str:
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{uuid4().hex[:6]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """Runs jobs for one worker, each in a fresh process: memory and CUDA are given back when it ends."""
+
+    settings: Settings
+    sessions: sessionmaker[Session]
+    worker_id: str
+    bell: Bell
+    child: tuple[str, ...] = CHILD  # arguments to this Python
+
+    def run(self, job_id: UUID, stop: threading.Event) -> bool:
+        """Run the job if it is still to be had, until it ended; when `stop` is set it goes back to the queue.
+
+        Returns whether we got it: a second delivery of the same message is refused here.
+        """
+        owner = (
+            f"{self.worker_id}:{uuid4().hex[:8]}"  # new each time, so no later run is mistaken for this one
+        )
+        job = retrying(
+            self.sessions,
+            lambda session: jobs.claim(session, job_id, owner, self.settings.lease_s),
+            patience_s=DATABASE_PATIENCE_S,
+        )
+        if job is None:
+            log.info("job %s: not to be had", job_id)
+            return False
+        claim = Claim(job_id, owner, job.attempt)
+        log.info("job %s: attempt %d", job_id, claim.attempt)
+        with self._start(claim) as child:
+            try:
+                Watch(self, claim, child, stop).until_it_ends()
+            finally:
+                kill(child)
+        self._settle(claim, child.returncode, stop)
+        return True
+
+    def _start(self, claim: Claim) -> Child:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter on our own module
+            [sys.executable, *self.child], stdin=subprocess.PIPE, start_new_session=True
+        )
+        order = {
+            "parent": os.getpid(),
+            "job_id": str(claim.job_id),
+            "owner": claim.owner,
+            "attempt": claim.attempt,
+            "settings": self.settings.model_dump(mode="json", exclude={"api_key"}),
+        }
+        assert child.stdin is not None  # noqa: S101 - asked for above
+        try:
+            # On standard input, because command lines and environments are readable by others.
+            child.stdin.write(json.dumps(order).encode() + b"\n")
+            child.stdin.close()
+        except BrokenPipeError:
+            log.warning("job %s: its process died at once", claim.job_id)
+        return child
+
+    def _settle(self, claim: Claim, exit_code: int, stop: threading.Event) -> None:
+        """Write down what the child could not: that it stopped, or died."""
+
+        def settle(session: Session) -> JobState | None:
+            state = jobs.state_of(session, claim, lock=True)
+            if state == JobState.CANCELLING:
+                jobs.cancelled(session, claim, "stopped")
+            elif state == JobState.RUNNING:
+                if stop.is_set():
+                    jobs.release(session, claim, "the worker is shutting down")
+                else:
+                    jobs.give_up_or_requeue(
+                        session, claim, how_it_ended(exit_code), self.settings.max_attempts
+                    )
+                job = jobs.get(session, claim.job_id)
+                if job.state == JobState.QUEUED:
+                    ring_after_commit(session, self.bell, job)
+            return jobs.state_of(session, claim)
+
+        state = retrying(self.sessions, settle, patience_s=DATABASE_PATIENCE_S)
+        log.info("job %s: %s, %s", claim.job_id, how_it_ended(exit_code), state or "not ours any more")
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks after one child until it ends: keeps the lease, sees cancel requests, stops it in steps."""
+
+    supervisor: Supervisor
+    claim: Claim
+    child: Child
+    stop: threading.Event
+    renewed_at: float = 0.0
+    asked_at: float | None = None
+
+    def until_it_ends(self) -> None:
+        self.renewed_at = time.monotonic()
+        while True:
+            try:
+                self.child.wait(self.supervisor.settings.poll_s)
+            except subprocess.TimeoutExpired:
+                self._look()
+            else:
+                return
+
+    def _look(self) -> None:
+        try:
+            state = self._state()
+            if state is None:
+                log.warning("job %s: lost to another worker", self.claim.job_id)
+                kill(self.child)
+                return
+            self._renew()
+        except DATABASE_AWAY as error:
+            # The child may go on: what it writes is guarded, and a late renewal counts if nobody took over.
+            log.warning("job %s: no look at it (%s)", self.claim.job_id, type(error.orig).__name__)
+            state = JobState.RUNNING
+        if state != JobState.RUNNING or self.stop.is_set():
+            self._stop_the_child(finished=state in FINISHED)
+
+    def _state(self) -> JobState | None:
+        with reading(self.supervisor.sessions) as session:
+            return jobs.state_of(session, self.claim)
+
+    def _renew(self) -> None:
+        lease_s = self.supervisor.settings.lease_s
+        if time.monotonic() - self.renewed_at < lease_s / 3:
+            return
+        with transaction(self.supervisor.sessions) as session:
+            jobs.renew(session, self.claim, lease_s)
+        self.renewed_at = time.monotonic()
+
+    def _stop_the_child(self, *, finished: bool) -> None:
+        """First ask; then, or when a finished child hangs on its way out, kill."""
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
+            if not finished:
+                self.child.send_signal(signal.SIGTERM)
+        elif time.monotonic() - self.asked_at > self.supervisor.settings.cancel_grace_s:
+            kill(self.child)
+
+
+def kill(child: Child) -> None:
+    """The child and whatever it started: it leads its own process group."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def how_it_ended(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"its process exited with {exit_code}"
+    return f"its process was ended by {signal.Signals(-exit_code).name}"

@@ -1,0 +1,30 @@
+"""A process that must not outlive the one that started it."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with(parent: int, with_signal: signal.Signals) -> None:
+    """Send this process `with_signal` once `parent` is gone, `kill -9` included.
+
+    On Linux the kernel does it when the parent *thread* that started us ends, so start children from a thread
+    that waits for them.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, with_signal)
+    else:
+        threading.Thread(target=_watch, args=(parent, with_signal), daemon=True).start()
+    if os.getppid() != parent:  # it died before we could ask
+        os.kill(os.getpid(), with_signal)
+
+
+def _watch(parent: int, with_signal: signal.Signals) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), with_signal)
