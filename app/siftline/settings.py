@@ -46,7 +46,7 @@ class Settings(BaseSettings):
 
     backbone: str = Field("lite", description="Preset used when a dataset names none.")
     weights_dir: Path | None = Field(
-        None, description="Folder with <preset>.safetensors for the large presets."
+        None, description="Folder with PRESET.safetensors for the large presets."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where features are extracted.")
 

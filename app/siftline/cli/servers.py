@@ -1,9 +1,11 @@
 """Commands that run parts of the service: serve, api, worker, sweeper, migrate."""
 
 import ipaddress
+import logging
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -14,6 +16,8 @@ from pydantic import ValidationError
 from siftline.cli.output import say
 from siftline.domain.errors import Conflict, Unavailable, Unprocessable
 from siftline.settings import Settings
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder for database, blobs and caches.", envvar="SIFTLINE_DATA_DIR")
@@ -78,9 +82,13 @@ def worker(data_dir: DataDir = None) -> None:
 
 def sweeper(data_dir: DataDir = None) -> None:
     """Ring again for stranded jobs, and requeue those whose worker is gone. Production runs one."""
-    from siftline.sweeper import main as sweep
+    from siftline.sweeper import run_forever
 
-    sweep(settings_from(data_dir=data_dir))
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    run_forever(settings_from(data_dir=data_dir), stop)
 
 
 def migrate(data_dir: DataDir = None) -> None:
