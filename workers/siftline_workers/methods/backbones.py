@@ -55,7 +55,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
         for preset in (
-            Preset("lite", "tf_efficientnet_lite0", 256, 16, ((2,), (3,)), (0.5,) * 3, (0.5,) * 3),
+            Preset("lite", "tf_efficientnet_lite0", 256, 16, ((2,), (3,), (4,)), (0.5,) * 3, (0.5,) * 3),
             Preset("wrn50", "wide_resnet50_2", 256, 32, ((2,), (3,)), *_IMAGENET),
             Preset(
                 "dino-b8", "vit_base_patch8_224.dino", 224, 28, ((11,),), *_IMAGENET,
