@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 T = TypeVar("T")
 Verdict = Literal["clean", "suspect"]
 Interval = tuple[float, float]
+# Control characters have no place in names, and PostgreSQL cannot store NUL.
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -32,7 +34,7 @@ class Problem(BaseModel):
 class PurifyOptions(Strict):
     """How a dataset is purified. Everything has a default that needs no thought."""
 
-    backbone: str | None = Field(
+    backbone: Text | None = Field(
         None, max_length=100, description="Preset name; the server's default if unset."
     )
     seed: int = Field(0, ge=0, lt=2**31)
@@ -51,13 +53,18 @@ class DatasetOptions(PurifyOptions):
 
 
 class Source(Strict):
-    uri: str = Field(pattern=r"^file://", max_length=4096)
+    uri: str = Field(pattern=r"^file:///[^\x00-\x1f\x7f]*$", max_length=4096)
 
 
-class DatasetFromSource(Strict):
-    name: str = Field(min_length=1, max_length=200)
-    source: Source
+class NewDataset(Strict):
+    """The fields of a multipart upload beside its `files`."""
+
+    name: Text = Field(min_length=1, max_length=200)
     options: DatasetOptions = DatasetOptions()
+
+
+class DatasetFromSource(NewDataset):
+    source: Source
 
 
 class Receipt(BaseModel):

@@ -30,11 +30,11 @@ def lock(session: Session, dataset_id: UUID) -> Dataset:
     return dataset
 
 
-def page(session: Session, *, after: UUID | None, limit: int) -> Sequence[Dataset]:
+def page(session: Session, *, before: UUID | None, limit: int) -> Sequence[Dataset]:
     """Newest first."""
     query = select(Dataset).order_by(Dataset.id.desc()).limit(limit)
-    if after is not None:
-        query = query.where(Dataset.id < after)
+    if before is not None:
+        query = query.where(Dataset.id < before)
     return session.scalars(query).all()
 
 

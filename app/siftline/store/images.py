@@ -119,13 +119,12 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         yield Image.name.icontains(wanted.name_contains, autoescape=True)
 
 
-def sample_ranges(
-    session: Session, dataset_id: UUID
-) -> Sequence[Row[float | None, float | None, bool | None]]:
+def sample_ranges(session: Session, dataset_id: UUID) -> Sequence[tuple[float, float, bool]]:
     """(low, high, is_float) of the dataset's images of more than eight bits: the first 2,000 say enough."""
-    return session.execute(
+    rows = session.execute(
         select(Image.sample_low, Image.sample_high, Image.sample_is_float)
         .where(Image.dataset_id == dataset_id, Image.sample_low.is_not(None))
         .order_by(Image.id)
         .limit(SAMPLED_FOR_TONE)
-    ).all()
+    )
+    return [(float(low or 0), float(high or 0), bool(is_float)) for low, high, is_float in rows]

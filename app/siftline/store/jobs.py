@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from siftline.domain.errors import JobStateConflict, NotFound, SiftlineError, WorkerLost
-from siftline.domain.jobs import JobKind, JobState, sources
+from siftline.domain.jobs import FINISHED, JobKind, JobState, sources
 from siftline.store.models import Job, JobMove
 from siftline.store.session import now
 
@@ -82,6 +82,31 @@ def newest_of_datasets(session: Session, dataset_ids: Iterable[UUID]) -> dict[UU
     )
     found = session.scalars(select(Job).where(Job.id.in_(select(newest.c.id).where(newest.c.nth == 1))))
     return {job.dataset_id: job for job in found}
+
+
+def unfinished_of_dataset(session: Session, dataset_id: UUID) -> Job | None:
+    """A job of the dataset that is waiting, running or being cancelled, if there is one."""
+    unfinished = Job.state.not_in(FINISHED)
+    return session.scalar(select(Job).where(Job.dataset_id == dataset_id, unfinished).limit(1))
+
+
+def page(
+    session: Session,
+    *,
+    dataset_id: UUID | None,
+    states: Sequence[JobState],
+    before: UUID | None,
+    limit: int,
+) -> Sequence[Job]:
+    """Newest first; no states means all."""
+    query = select(Job).order_by(Job.id.desc()).limit(limit)
+    if dataset_id is not None:
+        query = query.where(Job.dataset_id == dataset_id)
+    if states:
+        query = query.where(Job.state.in_(states))
+    if before is not None:
+        query = query.where(Job.id < before)
+    return session.scalars(query).all()
 
 
 def history(session: Session, job_id: UUID) -> Sequence[JobMove]:

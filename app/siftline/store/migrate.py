@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from siftline.settings import Settings
 from siftline.store.session import make_engine
@@ -28,12 +28,17 @@ def upgrade(settings: Settings) -> None:
     command.upgrade(configuration(settings.sqlalchemy_url), "head")
 
 
-def current(settings: Settings) -> str | None:
+def revision(connection: Connection) -> str | None:
     """The revision the database is at; None before the first migration."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def current(settings: Settings) -> str | None:
+    """As `revision`, for whoever has no connection yet."""
     engine = make_engine(settings.sqlalchemy_url)
     try:
         with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return revision(connection)
     finally:
         engine.dispose()
 

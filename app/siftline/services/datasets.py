@@ -1,0 +1,138 @@
+"""Datasets as users see them, made, listed and deleted."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from siftline import schemas
+from siftline.dispatch import Bell, enqueue
+from siftline.domain.errors import Conflict
+from siftline.domain.jobs import JobKind
+from siftline.services import ingest
+from siftline.services import jobs as job_answers
+from siftline.settings import Settings
+from siftline.store import cursor, datasets, images, jobs, purifications, receipts
+from siftline.store.blobs import Blobs, dataset_prefix
+from siftline.store.models import Dataset
+from siftline.store.session import now
+
+
+class DatasetBusy(Conflict):
+    code = "dataset-busy"
+    title = "The dataset is being worked on"
+
+
+def create(
+    session: Session,
+    dataset_id: UUID,
+    new: schemas.NewDataset,
+    files: Sequence[ingest.Examined],
+    *,
+    bell: Bell,
+    settings: Settings,
+) -> schemas.DatasetCreated:
+    """A dataset of files whose bytes are stored. Without one good image it stays empty and has no job."""
+    options = new.options.model_dump(mode="json")
+    dataset = Dataset(id=dataset_id, name=new.name, created_at=now(session), options=options)
+    session.add(dataset)
+    session.flush()
+    return _take_in(session, dataset, files, bell, settings)
+
+
+def add_images(
+    session: Session, dataset_id: UUID, files: Sequence[ingest.Examined], *, bell: Bell, settings: Settings
+) -> schemas.DatasetCreated:
+    """One more batch. Raises NotFound.
+
+    The new job waits behind one that is running: that one may have read the list of images already.
+    """
+    return _take_in(session, datasets.lock(session, dataset_id), files, bell, settings)
+
+
+def _take_in(
+    session: Session, dataset: Dataset, files: Sequence[ingest.Examined], bell: Bell, settings: Settings
+) -> schemas.DatasetCreated:
+    recorded = ingest.record(session, dataset.id, files)
+    options = schemas.DatasetOptions.model_validate(dataset.options)
+    job = None
+    if options.purify and recorded.accepted:
+        params = job_params(options, settings)
+        job = enqueue(session, bell, dataset.id, JobKind.PURIFY, params)
+    return schemas.DatasetCreated(
+        dataset=describe(session, [dataset])[0],
+        receipts=[schemas.Receipt.model_validate(row) for row in recorded.receipts],
+        job=None if job is None else job_answers.describe(job, now(session)),
+    )
+
+
+def job_params(options: schemas.PurifyOptions, settings: Settings) -> dict[str, object]:
+    """The options a run is given: with the server's backbone filled in, so that a rerun means the same."""
+    chosen = {"backbone": options.backbone or settings.backbone}
+    return options.model_dump(mode="json", exclude={"purify"}) | chosen
+
+
+def describe(session: Session, rows: Sequence[Dataset]) -> list[schemas.Dataset]:
+    """A handful of queries, however many datasets."""
+    ids = [row.id for row in rows]
+    image_counts = images.counts(session, ids)
+    rejected = receipts.rejected_counts(session, ids)
+    versions = purifications.latest_versions(session, ids)
+    newest = jobs.newest_of_datasets(session, ids)
+    at = now(session)
+    return [
+        schemas.Dataset(
+            id=row.id,
+            name=row.name,
+            created_at=row.created_at,
+            options=schemas.DatasetOptions.model_validate(row.options),
+            images=image_counts.get(row.id, 0),
+            rejected_files=rejected.get(row.id, 0),
+            latest_version=versions.get(row.id),
+            job=job_answers.describe(newest[row.id], at) if row.id in newest else None,
+        )
+        for row in rows
+    ]
+
+
+def get(session: Session, dataset_id: UUID) -> schemas.Dataset:
+    """Raises NotFound."""
+    return describe(session, [datasets.get(session, dataset_id)])[0]
+
+
+def page(session: Session, *, after: str | None, limit: int) -> schemas.Page[schemas.Dataset]:
+    """Newest first."""
+    before = None if after is None else cursor.decode(after, cursor.AfterId).id
+    rows = datasets.page(session, before=before, limit=limit + 1)
+    more = cursor.encode(cursor.AfterId(id=rows[limit - 1].id)) if len(rows) > limit else None
+    return schemas.Page(items=describe(session, rows[:limit]), next_cursor=more)
+
+
+def receipts_page(
+    session: Session, dataset_id: UUID, *, status: str | None, after: str | None, limit: int
+) -> schemas.Page[schemas.Receipt]:
+    """Oldest first. Raises NotFound."""
+    datasets.get(session, dataset_id)
+    last = None if after is None else cursor.decode(after, cursor.AfterId).id
+    rows = receipts.page(session, dataset_id, status=status, after=last, limit=limit + 1)
+    more = cursor.encode(cursor.AfterId(id=rows[limit - 1].id)) if len(rows) > limit else None
+    items = [schemas.Receipt.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    return schemas.Page(items=items, next_cursor=more)
+
+
+def delete(session: Session, dataset_id: UUID) -> None:
+    """Forget the dataset; `delete_bytes` once this is committed.
+
+    Raises NotFound, and DatasetBusy while a job of it is not finished.
+    """
+    datasets.lock(session, dataset_id)
+    job = jobs.unfinished_of_dataset(session, dataset_id)
+    if job is not None:
+        described = job_answers.describe(job, now(session))
+        raise DatasetBusy(f"Job {job.id} is {job.state}: cancel it and wait until it is over.", job=described)
+    datasets.delete(session, dataset_id)
+
+
+def delete_bytes(blobs: Blobs, dataset_id: UUID) -> None:
+    for key in list(blobs.keys(dataset_prefix(dataset_id))):
+        blobs.delete(key)

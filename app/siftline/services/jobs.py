@@ -1,0 +1,59 @@
+"""Jobs as users see them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from siftline import schemas
+from siftline.domain.jobs import JobState, eta_s
+from siftline.store import cursor, jobs
+from siftline.store.models import Job
+from siftline.store.session import now
+
+
+def describe(job: Job, at: datetime) -> schemas.Job:
+    running = job.state == JobState.RUNNING and job.started_at is not None
+    running_for_s = (at - job.started_at).total_seconds() if running and job.started_at else 0.0
+    return schemas.Job(
+        id=job.id,
+        dataset_id=job.dataset_id,
+        kind="purify",
+        state=JobState(job.state).value,
+        stage=job.stage,
+        progress=job.progress,
+        eta_s=eta_s(job.progress, running_for_s) if running else None,
+        attempt=job.attempt,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        result=job.result,
+        error=None if job.error is None else schemas.Problem.model_validate(job.error),
+    )
+
+
+def get(session: Session, job_id: UUID) -> schemas.Job:
+    """Raises NotFound."""
+    return describe(jobs.get(session, job_id), now(session))
+
+
+def newest(session: Session, dataset_id: UUID) -> schemas.Job | None:
+    job = jobs.newest_of_dataset(session, dataset_id)
+    return None if job is None else describe(job, now(session))
+
+
+def page(
+    session: Session, *, dataset_id: UUID | None, states: Sequence[JobState], after: str | None, limit: int
+) -> schemas.Page[schemas.Job]:
+    """Newest first."""
+    before = None if after is None else cursor.decode(after, cursor.AfterId).id
+    rows = jobs.page(session, dataset_id=dataset_id, states=states, before=before, limit=limit + 1)
+    at = now(session)
+    more = cursor.encode(cursor.AfterId(id=rows[limit - 1].id)) if len(rows) > limit else None
+    return schemas.Page(items=[describe(job, at) for job in rows[:limit]], next_cursor=more)
+
+
+def cancel(session: Session, job_id: UUID) -> schemas.Job:
+    """Raises NotFound, and JobStateConflict when the job is finished."""
+    return describe(jobs.request_cancel(session, job_id), now(session))

@@ -1,0 +1,153 @@
+"""Purifications as users see them: asked for, waited for, read page by page."""
+
+from typing import cast
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from siftline import schemas
+from siftline.dispatch import Bell, enqueue
+from siftline.domain.errors import PurificationNotReady, Unprocessable
+from siftline.domain.jobs import FINISHED, JobKind
+from siftline.services import jobs as job_answers
+from siftline.services.datasets import job_params
+from siftline.services.images import heatmap_url, thumbnail_url
+from siftline.settings import Settings
+from siftline.store import cursor, datasets, images, purifications
+from siftline.store.models import Purification, PurifiedItem
+from siftline.store.session import now
+
+LOOK_AGAIN_S = 5
+
+
+def request(
+    session: Session, dataset_id: UUID, options: schemas.PurifyOptions, *, bell: Bell, settings: Settings
+) -> schemas.Job:
+    """Run again; what `options` does not name is as in the dataset.
+
+    Raises NotFound, and Unprocessable when the dataset has no images.
+    """
+    dataset = datasets.lock(session, dataset_id)
+    if not images.counts(session, [dataset_id]):
+        raise Unprocessable("The dataset has no images to purify.")
+    merged = dataset.options | options.model_dump(mode="json", exclude_unset=True)
+    params = job_params(schemas.DatasetOptions.model_validate(merged), settings)
+    job = enqueue(session, bell, dataset_id, JobKind.PURIFY, params)
+    return job_answers.describe(job, now(session))
+
+
+def find(session: Session, dataset_id: UUID, version: int | None) -> Purification:
+    """A version, or the newest. Raises NotFound, and PurificationNotReady with the job there is, if any."""
+    datasets.get(session, dataset_id)
+    if version is not None:
+        return purifications.numbered(session, dataset_id, version)
+    newest = purifications.latest(session, dataset_id)
+    if newest is None:
+        raise _not_ready(job_answers.newest(session, dataset_id))
+    return newest
+
+
+def _not_ready(job: schemas.Job | None) -> PurificationNotReady:
+    if job is None:
+        return PurificationNotReady("No purification of this dataset was asked for.", job=None)
+    if job.state in FINISHED:
+        return PurificationNotReady(f"The dataset's newest purification has {_ended(job)}.", job=job)
+    wait_s = LOOK_AGAIN_S if job.eta_s is None else max(1, round(min(job.eta_s, 60)))
+    return PurificationNotReady(f"The purification is {job.state}.", job=job, retry_after_s=wait_s)
+
+
+def _ended(job: schemas.Job) -> str:
+    return {"failed": "failed", "cancelled": "been cancelled"}.get(job.state, job.state)
+
+
+def is_worth_waiting_for(error: PurificationNotReady) -> bool:
+    """Whether a job is on its way that may still bring the answer."""
+    job = error.extra.get("job")
+    return isinstance(job, schemas.Job) and job.state not in FINISHED
+
+
+def purified(
+    session: Session,
+    dataset_id: UUID,
+    *,
+    version: int | None,
+    verdict: schemas.Verdict | None,
+    after: str | None,
+    limit: int,
+) -> schemas.Purified:
+    """One page of a ranked split. A cursor keeps to the version it was given for.
+
+    Raises NotFound, PurificationNotReady, BadCursor, and Unprocessable when cursor and version disagree.
+    """
+    start = cursor.AfterRank(version=0, rank=0) if after is None else cursor.decode(after, cursor.AfterRank)
+    if after is not None and version not in (None, start.version):
+        raise Unprocessable(f"The cursor belongs to version {start.version}.")
+    found = find(session, dataset_id, start.version if after is not None else version)
+    rows = purifications.ranked(session, found.id, after_rank=start.rank, verdict=verdict, limit=limit + 1)
+    items = [_item(item, name, sha256, found.version) for item, name, sha256 in rows[:limit]]
+    more = cursor.AfterRank(version=found.version, rank=items[-1].rank) if len(rows) > limit else None
+    fields = schemas.PurifyOptions.model_fields
+    return schemas.Purified(
+        dataset_id=dataset_id,
+        version=found.version,
+        created_at=found.created_at,
+        options=schemas.PurifyOptions.model_validate({k: v for k, v in found.options.items() if k in fields}),
+        backbone=found.backbone,
+        contamination=schemas.Contamination.model_validate(found.contamination),
+        cut=schemas.Cut.model_validate(found.cut),
+        counts=schemas.Counts.model_validate(found.counts),
+        items=items,
+        next_cursor=None if more is None else cursor.encode(more),
+    )
+
+
+def _item(item: PurifiedItem, name: str, sha256: str, version: int) -> schemas.PurifiedItem:
+    return schemas.PurifiedItem(
+        image_id=item.image_id,
+        name=name,
+        sha256=sha256,
+        rank=item.rank,
+        score=item.score,
+        p_anomalous=item.p_anomalous,
+        interval=(item.interval_lo, item.interval_hi),
+        verdict=cast(schemas.Verdict, item.verdict),
+        needs_review=item.needs_review,
+        confidence=item.confidence,
+        signals=item.signals,
+        review=None,
+        thumbnail_url=thumbnail_url(item.image_id),
+        heatmap_url=heatmap_url(item.image_id, version),
+        near_duplicates=[UUID(image_id) for image_id in item.near_duplicates],
+    )
+
+
+def histogram(session: Session, dataset_id: UUID, *, version: int | None, bins: int) -> schemas.Histogram:
+    """Scores in equal steps. Raises NotFound, PurificationNotReady."""
+    found = find(session, dataset_id, version)
+    scores = np.fromiter(purifications.scores(session, found.id), dtype=np.float64)
+    counts, edges = np.histogram(scores, bins=bins)
+    return schemas.Histogram(
+        dataset_id=dataset_id,
+        version=found.version,
+        cut=schemas.Cut.model_validate(found.cut),
+        bins=[
+            schemas.HistogramBin(lo=lo, hi=hi, count=count)
+            for lo, hi, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+        ],
+    )
+
+
+def diff(session: Session, dataset_id: UUID, *, before: int, after: int) -> schemas.Diff:
+    """Raises NotFound."""
+    datasets.get(session, dataset_id)
+    old = purifications.numbered(session, dataset_id, before)
+    new = purifications.numbered(session, dataset_id, after)
+    return schemas.Diff(
+        dataset_id=dataset_id,
+        from_version=before,
+        to_version=after,
+        newly_suspect=list(purifications.moved(session, old.id, new.id, verdict="suspect")),
+        newly_cleared=list(purifications.moved(session, old.id, new.id, verdict="clean")),
+        added=list(purifications.added(session, old.id, new.id)),
+    )
