@@ -27,17 +27,7 @@ MEDIA_TYPES = {
 }
 """The formats we accept, by our names for them. The rest of what Pillow reads is needless attack surface."""
 
-# MPO is a JPEG with previews behind it.
-_PILLOW_FORMATS = (
-    "BMP",
-    "GIF",
-    "JPEG",
-    "MPO",
-    "PNG",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)
+_PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8", b"P4", b"P5", b"P6")
 _FOREIGN = {
     b"Rar!\x1a\x07": "a RAR archive",

@@ -54,7 +54,7 @@ def verify(source: Source, limits: ImageLimits) -> ImageInfo:
     with opened(source, limits) as image:
         _refuse_unconvertible(image)
         width, height = image.size
-        if _orientation(image) >= 5:
+        if _orientation(image) in (5, 6, 7, 8):
             width, height = height, width
         samples = sample_range(np.asarray(image)) if image.mode in _DEEP_MODES else None
         name = (image.format or "").lower().replace("mpo", "jpeg")
