@@ -1,7 +1,7 @@
 """Real databases and a real Redis for every test that asks for one.
 
-`database_url` runs a test on SQLite and on PostgreSQL, each time in a fresh, migrated database. To pick one:
-`@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)`.
+`database_url` runs a test on SQLite and on PostgreSQL, each time in a migrated database without a row.
+To pick one: `@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)`.
 """
 
 import os
@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.settings import Settings
 from siftline.store import migrate
+from siftline.store.models import Base
 from siftline.store.session import make_engine, session_factory
 
 
@@ -54,28 +55,39 @@ def _dsn(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-@pytest.fixture(scope="session")
-def postgresql_template(postgresql_url: str) -> Iterator[str]:
-    """Name of a migrated database that tests copy: migrating once costs less than migrating each time."""
-    with TemporaryDatabase(postgresql_url, f"template_{uuid4().hex}") as url:
-        migrate.upgrade(Settings(database_url=url))
-        yield make_url(url).database or ""
-
-
 class TemporaryDatabase:
-    """A database on the server for the time of a `with`, copied from a template if one is named."""
+    """An empty database on the server for the time of a `with`."""
 
-    def __init__(self, server: str, name: str, template: str = "template1") -> None:
-        self.server, self.name, self.template = server, name, template
+    def __init__(self, server: str) -> None:
+        self.server, self.name = server, f"siftline_test_{uuid4().hex}"
 
     def __enter__(self) -> str:
         with psycopg.connect(_dsn(self.server), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{self.name}" TEMPLATE "{self.template}"'.encode())
+            connection.execute(f'CREATE DATABASE "{self.name}"'.encode())
         return make_url(self.server).set(database=self.name).render_as_string(hide_password=False)
 
     def __exit__(self, *_: object) -> None:
         with psycopg.connect(_dsn(self.server), autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{self.name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql_url(postgresql_url: str) -> Iterator[str]:
+    """One database for the run, emptied before each test: making a new one takes up to a second."""
+    with TemporaryDatabase(postgresql_url) as url:
+        migrate.upgrade(Settings(database_url=url))
+        yield url
+
+
+def _empty(url: str) -> None:
+    with psycopg.connect(_dsn(url)) as connection:
+        # Whatever a test before left running must not write into the next.
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(f"DELETE FROM {table.name}".encode())  # noqa: S608 - our own names
 
 
 @pytest.fixture(scope="session")
@@ -87,16 +99,15 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A fresh, migrated database."""
+    """A migrated database without a row."""
     if request.param == "sqlite":
         path = tmp_path / "siftline.db"
         shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
     else:
-        server = request.getfixturevalue("postgresql_url")
-        template = request.getfixturevalue("postgresql_template")
-        with TemporaryDatabase(server, f"test_{uuid4().hex}", template) as url:
-            yield url
+        url = request.getfixturevalue("migrated_postgresql_url")
+        _empty(url)
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -105,7 +116,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
     else:
-        with TemporaryDatabase(request.getfixturevalue("postgresql_url"), f"empty_{uuid4().hex}") as url:
+        with TemporaryDatabase(request.getfixturevalue("postgresql_url")) as url:
             yield url
 
 

@@ -85,9 +85,9 @@ def downgrade() -> None:
 
 
 @pytest.fixture
-def config_with_a_batch_alter(database_url: str, tmp_path: Path) -> Config:
+def config_with_a_batch_alter(empty_database_url: str, tmp_path: Path) -> Config:
     """The shipped revisions and one more, which rebuilds the table that everything hangs on."""
-    config = migrate.configuration(database_url)
+    config = migrate.configuration(empty_database_url)
     (tmp_path / "versions").mkdir()
     (tmp_path / "versions" / "next.py").write_text(BATCH_ALTER.format(head=migrate.head()))
     shipped = Path(ScriptDirectory.from_config(config).versions)
@@ -106,9 +106,10 @@ def count(url: str, table: str) -> int:
 
 
 def test_rebuilding_a_parent_table_keeps_its_children(
-    database_url: str, config_with_a_batch_alter: Config
+    empty_database_url: str, config_with_a_batch_alter: Config
 ) -> None:
-    engine = make_engine(database_url)
+    migrate.upgrade(Settings(database_url=empty_database_url))
+    engine = make_engine(empty_database_url)
     with transaction(session_factory(engine)) as session:
         at = now(session)
         session.add(Dataset(id=uuid7(), name="parent", created_at=at, options={}))
@@ -133,4 +134,4 @@ def test_rebuilding_a_parent_table_keeps_its_children(
         (command.upgrade, "head"),
     ):
         move(config_with_a_batch_alter, revision)
-        assert (count(database_url, "datasets"), count(database_url, "receipts")) == (1, 1)
+        assert (count(empty_database_url, "datasets"), count(empty_database_url, "receipts")) == (1, 1)

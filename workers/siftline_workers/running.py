@@ -31,7 +31,7 @@ class Cancelled(Exception):
 class RunningJob:
     """One attempt at a job: what to do, how to tell about it, how to end it.
 
-    `report` and `succeed` raise Cancelled when the job was asked to stop, LostJob when it is not ours any more.
+    `report` and `succeed` raise Cancelled when the job was asked to stop, LostJob when it is no longer ours.
     """
 
     def __init__(

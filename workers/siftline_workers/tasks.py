@@ -14,8 +14,8 @@ from siftline.store.session import make_engine, session_factory
 from siftline_workers.heartbeat import beating
 from siftline_workers.lifecycle import CHILD, Supervisor, new_worker_id
 
-# A delivery that nobody acknowledged comes back after this. A job that still runs refuses it, so it may be shorter
-# than a job; the sweeper repairs sooner anyway.
+# A delivery that nobody acknowledged comes back after this. A job that still runs refuses it, so this may be
+# shorter than a job; the sweeper repairs sooner anyway.
 REDELIVER_AFTER_S = 600
 TRANSPORT = {
     "visibility_timeout": REDELIVER_AFTER_S,
