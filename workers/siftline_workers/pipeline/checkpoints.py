@@ -1,0 +1,69 @@
+"""Finished pieces of a running job, under a content key: a killed worker loses only the piece in hand."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+_KEPT_S = 7 * 24 * 3600
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def content_key(parts: Mapping[str, object], items: Sequence[str]) -> str:
+    """Name of the work that these options do on these images, whoever does it and whenever."""
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
+    for item in items:
+        digest.update(b"\0" + item.encode())
+    return digest.hexdigest()[:32]
+
+
+class Checkpoints:
+    """Named bundles of arrays in `root/key`, each written whole or not at all."""
+
+    def __init__(self, root: Path, key: str) -> None:
+        """Also clears what cancelled and failed runs left in `root`, after a week in which it may be of use."""
+        self.folder = root / key
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for other in root.iterdir():
+            if other != self.folder and time.time() - other.stat().st_mtime > _KEPT_S:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def once(self, name: str, compute: Callable[[], Mapping[str, NDArray[Any]]]) -> Arrays:
+        """The arrays of `name`: read back if an earlier run finished them, else computed and kept."""
+        kept = self._read(name)
+        if kept is not None:
+            return kept
+        arrays = dict(compute())
+        self._write(name, arrays)
+        return arrays
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self, name: str) -> Arrays | None:
+        try:
+            # Opened here, because numpy leaves a torn file open behind its error.
+            with (self.folder / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as kept:
+                return {key: kept[key] for key in kept.files}
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError, BadZipFile, EOFError):
+            # A disk that was full or lost power may leave a torn file behind; the piece is simply done again.
+            return None
+
+    def _write(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        unfinished = self.folder / f"{name}.{os.getpid()}.tmp"
+        with unfinished.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as its allow_pickle flag too
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self.folder / f"{name}.npz")

@@ -1,0 +1,188 @@
+"""From features to a ranked split: every method in its order, each finished piece checkpointed.
+
+No database and no job here: the service and the benchmarks run exactly this.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siftline.domain import split
+from siftline.domain.scores import ScoredImages
+from siftline.domain.split import Split
+from siftline_workers.methods import funad, fusion, llbnad, near_duplicates, neighbours, projection
+from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.funad import FunadScores
+from siftline_workers.methods.fusion import FusedScores
+from siftline_workers.methods.llbnad import SubsetScores
+from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.neighbours import NeighbourGraph, NeighbourShard
+from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
+from siftline_workers.pipeline.stages import Progress, Stages
+
+VERSION = 1
+"""Part of every checkpoint's key: raise it when a method's outcome changes."""
+
+SHARES = {"group": 0.08, "neighbours": 0.45, "llbnad": 0.07, "funad": 0.35, "split": 0.05}
+"""Of the time all of them take together, as measured on 900 images with `lite` on two cores."""
+
+_IMAGES_PER_SHARD = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RankOptions:
+    """What a user may choose of the ranking; `schemas.PurifyOptions` documents each."""
+
+    seed: int = 0
+    subsets: int = 5
+    partitions: int = 4
+    cost_ratio: float = 4.0
+    contamination_hint: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The outcome for N images, in the order of the features' ids."""
+
+    fused: FusedScores
+    split: Split
+    groups: NearDuplicates
+    heat: NDArray[np.float32]
+    """(patches,): 0 a typical normal patch, 1 the set's most suspect; rows as in the features."""
+
+
+def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints, stages: Stages) -> Ranking:
+    """Score, fuse and split. Deterministic; the order of the images changes nothing.
+
+    Whatever `stages` raises to cancel leaves here as it is, with the finished pieces kept.
+    """
+    with tempfile.TemporaryFile(dir=checkpoints.folder) as file:
+        with stages.stage("group") as progress:
+            reduced = _projected(features, file, options.seed, checkpoints, _part(progress, 0.0, 0.5))
+            groups = _groups(reduced, options.seed, checkpoints, _part(progress, 0.5, 1.0))
+        with stages.stage("neighbours") as progress:
+            graph = _graph(reduced, groups, options.seed, checkpoints, progress)
+        with stages.stage("llbnad") as progress:
+            subset = _subset_scores(graph, groups, options, checkpoints, progress)
+        with stages.stage("funad") as progress:
+            pseudo = _pseudo_label_scores(
+                reduced,
+                graph,
+                groups,
+                subset.scores,
+                seed=options.seed,
+                checkpoints=checkpoints,
+                progress=progress,
+            )
+    with stages.stage("split"):
+        signals = {"llbnad": subset.scores, "llbnad_spread": subset.spread, "funad": pseudo.scores}
+        fused = fusion.fuse(signals, groups)
+        decided = split.decide(
+            fused.scores, fused.signals, cost_ratio=options.cost_ratio, prior=options.contamination_hint
+        )
+        heat = fusion.heat_maps({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
+    return Ranking(fused, decided, groups, heat)
+
+
+def _part(progress: Progress, begin: float, end: float) -> Progress:
+    return lambda fraction: progress(begin + (end - begin) * fraction)
+
+
+def _projected(
+    features: PatchFeatures, file: IO[bytes], seed: int, checkpoints: Checkpoints, progress: Progress
+) -> PatchFeatures:
+    """The features in fewer dimensions, in `file`: a large set must not fill the memory."""
+
+    def fit() -> Arrays:
+        fitted = projection.fit(features, seed=seed)
+        return {"mean": fitted.mean, "matrix": fitted.matrix}
+
+    # Kept, so that a resumed run's shards are of the same space to the last bit, on whatever machine.
+    kept = checkpoints.once("projection", fit)
+    fitted = projection.Projection(mean=kept["mean"], matrix=kept["matrix"])
+    shape = (features.n_patches, fitted.matrix.shape[1])
+    out = np.memmap(file, dtype=np.float16, mode="r+", shape=shape)
+    return projection.project(features, fitted, out=out, on_progress=progress)
+
+
+def _groups(
+    reduced: PatchFeatures, seed: int, checkpoints: Checkpoints, progress: Progress
+) -> NearDuplicates:
+    def find() -> Arrays:
+        return {"group": near_duplicates.find(reduced, seed=seed, on_progress=progress).group}
+
+    return NearDuplicates(ids=reduced.ids, group=checkpoints.once("groups", find)["group"])
+
+
+def _graph(
+    reduced: PatchFeatures, groups: NearDuplicates, seed: int, checkpoints: Checkpoints, progress: Progress
+) -> NeighbourGraph:
+    pool = neighbours.build_pool(reduced, groups, seed=seed)
+    starts = range(0, reduced.n_images, _IMAGES_PER_SHARD)
+    shards = []
+    for i, start in enumerate(starts):
+        stop = min(start + _IMAGES_PER_SHARD, reduced.n_images)
+        on_progress = _part(progress, i / len(starts), (i + 1) / len(starts))
+
+        def search(start: int = start, stop: int = stop, on_progress: Progress = on_progress) -> Arrays:
+            shard = neighbours.search_shard(reduced, pool, groups, start, stop, on_progress=on_progress)
+            return {"distances": shard.distances, "images": shard.images}
+
+        kept = checkpoints.once(f"neighbours-{start:07d}", search)
+        shards.append(NeighbourShard(start, stop, kept["distances"], kept["images"]))
+        on_progress(1.0)
+    return neighbours.join(shards, reduced)
+
+
+def _subset_scores(
+    graph: NeighbourGraph,
+    groups: NearDuplicates,
+    options: RankOptions,
+    checkpoints: Checkpoints,
+    progress: Progress,
+) -> SubsetScores:
+    def score() -> Arrays:
+        found = llbnad.subset_scores(
+            graph,
+            groups,
+            repeats=options.partitions,
+            subsets=options.subsets,
+            seed=options.seed,
+            on_progress=progress,
+        )
+        return {
+            "scores": found.scores.values,
+            "spread": found.spread.values,
+            "patch_scores": found.patch_scores,
+        }
+
+    kept = checkpoints.once("llbnad", score)
+    ids = graph.ids
+    return SubsetScores(
+        ScoredImages(ids, kept["scores"]), ScoredImages(ids, kept["spread"]), kept["patch_scores"]
+    )
+
+
+def _pseudo_label_scores(
+    reduced: PatchFeatures,
+    graph: NeighbourGraph,
+    groups: NearDuplicates,
+    warm_start: ScoredImages,
+    *,
+    seed: int,
+    checkpoints: Checkpoints,
+    progress: Progress,
+) -> FunadScores:
+    def score() -> Arrays:
+        found = funad.pseudo_label_scores(reduced, graph, groups, warm_start, seed=seed, on_progress=progress)
+        return {
+            "scores": found.scores.values,
+            "patch_scores": found.patch_scores,
+            "rounds": np.array(found.rounds),
+        }
+
+    kept = checkpoints.once("funad", score)
+    return FunadScores(ScoredImages(graph.ids, kept["scores"]), kept["patch_scores"], int(kept["rounds"]))
