@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import IO
 from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -45,6 +46,7 @@ class Supervisor:
     worker_id: str
     bell: Bell
     child: tuple[str, ...] = CHILD  # arguments to this Python
+    stderr: IO[bytes] | None = None  # where the child logs; ours if None
 
     def run(self, job_id: UUID, stop: threading.Event) -> bool:
         """Run the job if it is still to be had, until it ended; when `stop` is set it goes back to the queue.
@@ -74,7 +76,10 @@ class Supervisor:
 
     def _start(self, claim: Claim) -> Child:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter on our own module
-            [sys.executable, *self.child], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, *self.child],
+            stdin=subprocess.PIPE,
+            stderr=self.stderr,
+            start_new_session=True,
         )
         order = {
             "parent": os.getpid(),

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from siftline.cli import remote, servers
+from siftline.cli import purify, remote, servers
 from siftline.cli.output import say_error
 from siftline.client import JobFailed
 from siftline.domain.errors import Conflict, SiftlineError, Unavailable
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Rank a dump of inspection images from most to least suspect, and split it into clean and suspect.",
 )
+app.command("purify")(purify.purify)
 servers.add_to(app)
 remote.add_to(app)
 

@@ -3,17 +3,28 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from siftline.schemas import Job, Purified, Receipt
+
+T = TypeVar("T")
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -76,6 +87,20 @@ def job_progress() -> Iterator[JobProgress]:
     )
     with Progress(*columns, console=err, transient=True) as progress:
         yield JobProgress(progress, progress.add_task("queued", total=1.0, left=""))
+
+
+@contextmanager
+def intake_progress(total: int) -> Iterator[Callable[[T], T]]:
+    """A bar over files that pass through the function it gives."""
+    columns = (TextColumn("reading     "), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("reading", total=total)
+
+        def look(file: T) -> T:
+            progress.advance(task)
+            return file
+
+        yield look
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Commands that run parts of the service: serve, api, worker, sweeper, migrate."""
 
 import ipaddress
-import logging
 import signal
 import socket
 import sys
@@ -15,9 +14,8 @@ from pydantic import ValidationError
 
 from siftline.cli.output import say
 from siftline.domain.errors import Conflict, Unavailable, Unprocessable
+from siftline.logs import set_up_logging
 from siftline.settings import Settings
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder for database, blobs and caches.", envvar="SIFTLINE_DATA_DIR")
@@ -49,7 +47,7 @@ def serve(data_dir: DataDir = None, host: Host = None, port: Port = None) -> Non
     from siftline.store.migrate import upgrade
 
     settings = settings_from(data_dir=data_dir, host=host, port=port)
-    _require_worker_packages()
+    require_worker_packages()
     _refuse_open_door(settings)
     _unwind_on_signals()
     with hold(settings.data_dir), _listen(settings) as door:
@@ -74,7 +72,7 @@ def worker(data_dir: DataDir = None) -> None:
     from siftline.cli.supervisor import worker_command, worker_environment
 
     settings = settings_from(data_dir=data_dir)
-    _require_worker_packages()
+    require_worker_packages()
     command = worker_command(settings)
     # Replaces this process: signals from a container reach the worker itself.
     os.execve(command[0], command, worker_environment(settings))  # noqa: S606
@@ -84,7 +82,7 @@ def sweeper(data_dir: DataDir = None) -> None:
     """Ring again for stranded jobs, and requeue those whose worker is gone. Production runs one."""
     from siftline.sweeper import run_forever
 
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    set_up_logging()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -159,7 +157,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _require_worker_packages() -> None:
+def require_worker_packages() -> None:
     from importlib.util import find_spec
 
     missing = [name for name in ("torch", "timm", "faiss", "openvino") if find_spec(name) is None]

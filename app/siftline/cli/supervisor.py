@@ -37,7 +37,9 @@ class Supervisor:
     """A worker for the time of a `with`: started again, ever later, when it dies; stopped at the end."""
 
     def __init__(self, settings: Settings) -> None:
-        self._command = worker_command(settings)
+        # With `--parent` the worker goes, too, when this process is killed outright.
+        tether = ["--parent", str(os.getpid())] if settings.redis_url is None else []
+        self._command = worker_command(settings) + tether
         self._environment = worker_environment(settings)
         self._patience_s = settings.cancel_grace_s + 10.0
         self._stopping = threading.Event()

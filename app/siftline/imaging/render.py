@@ -23,7 +23,10 @@ _INK = (228, 228, 231)
 
 @dataclass(frozen=True, slots=True)
 class SheetEntry:
-    """One image of a contact sheet: pixels (H, W, 3) uint8, heat (h, w) uint8, and a line of text."""
+    """One image of a contact sheet: pixels (H, W, 3) uint8, its heat, and a line of text.
+
+    The heat is a grid (h, w) uint8, or what `heatmap_png` made of one: (H', W', 3) uint8.
+    """
 
     rgb: NDArray[np.uint8]
     heat: NDArray[np.uint8]
@@ -68,7 +71,10 @@ def contact_sheet(entries: Sequence[SheetEntry], columns: int = 4) -> bytes:
         left, top = (i % columns) * cell[0] + _GAP_PX, (i // columns) * cell[1] + _GAP_PX
         size = _fitted(entry.rgb, _CELL_PX)
         plain = Image.fromarray(entry.rgb).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
-        hot = Image.fromarray(_overlaid(entry.heat, size, np.asarray(plain)))
+        if entry.heat.ndim == 3:
+            hot = Image.fromarray(entry.heat).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+        else:
+            hot = Image.fromarray(_overlaid(entry.heat, size, np.asarray(plain)))
         inset = ((_CELL_PX - size[0]) // 2, (_CELL_PX - size[1]) // 2)
         sheet.paste(plain, (left + inset[0], top + inset[1]))
         sheet.paste(hot, (left + _CELL_PX + _GAP_PX + inset[0], top + inset[1]))

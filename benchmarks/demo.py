@@ -1,0 +1,227 @@
+"""600 real solar cells, 60 of them defective, through a real server: `make demo`.
+
+What goes over HTTP is pixels under neutral names. The labels are read here, after the answer is in, to say
+how many of the suspects are real defects. Writes out/demo/{ranking.json, contact-sheet.png, server.log, data/}.
+
+Cells: ELPV dataset (Buerhop-Lutz et al. 2018, Deitsch et al. 2019, 2021), CC BY-NC-SA 4.0.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from siftline import Client
+from siftline.cli.output import (
+    JobProgress,
+    duration,
+    job_progress,
+    print_purified,
+    say,
+    say_receipts,
+    upload_progress,
+    write_json,
+)
+from siftline.imaging import SheetEntry, contact_sheet
+from siftline.schemas import DatasetOptions, Job, Purified, PurifiedItem
+
+LIST = Path(__file__).with_name("demo_list.json")
+OUT = Path("out/demo")
+SHEET_IMAGES = 16
+START_PATIENCE_S = 60.0
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--keep", action="store_true", help="leave the server up until Ctrl-C")
+    options.add_argument("--out", type=Path, default=OUT, help="folder to write to; emptied first")
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args()
+    began = time.monotonic()
+    fresh(given.out)
+    originals = zip_of_cells(given.out / "cells.zip")
+    with serving(given.out) as url, Client(url) as client:
+        say(f"Siftline is at {url}; the page of its API is {url}/docs")
+        split = purified_by(client, given.out / "cells.zip", given.seed)
+        print_purified(split, top=10)
+        for line in verdict_on(split, originals):
+            say(line)
+        write_json(given.out / "ranking.json", split)
+        (given.out / "contact-sheet.png").write_bytes(sheet_of(client, split.items[:SHEET_IMAGES]))
+        say(f"\nDone in {duration(time.monotonic() - began)}. Written:")
+        say(f"  {given.out / 'ranking.json'}        every image, ranked")
+        say(f"  {given.out / 'contact-sheet.png'}   the {SHEET_IMAGES} most suspect beside their heat maps")
+        if given.keep:
+            say(f"\nThe server stays at {url} until Ctrl-C: {url}/datasets/{split.dataset_id}/purified")
+            signal.pause()
+    say(f"To look again: siftline serve --data-dir {given.out / 'data'}")
+    say(f"then open http://127.0.0.1:8000/datasets/{split.dataset_id}/purified")
+    return 0
+
+
+def fresh(folder: Path) -> None:
+    """An empty folder; only one that we made before is emptied."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "cells.zip").exists():
+        raise SystemExit(f"{folder} is not empty and was not made by this demo: choose another with --out")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def elpv_folder() -> Path:
+    spec = find_spec("elpv_dataset")
+    if spec is None or spec.origin is None:
+        raise SystemExit("The demo's images are missing. Install them: pip install elpv-dataset")
+    return Path(spec.origin).parent / "data"
+
+
+def zip_of_cells(path: Path) -> dict[str, str]:
+    """Write the demo's cells under names that say nothing; returns original name by sent name."""
+    cells: list[str] = json.loads(LIST.read_text())["cells"]
+    originals = {f"cell-{number:03}.png": cell for number, cell in enumerate(cells, start=1)}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, cell in originals.items():
+            archive.write(elpv_folder() / "images" / cell, name)
+    return originals
+
+
+@contextmanager
+def serving(out: Path) -> Iterator[str]:
+    """`siftline serve` on a free port and a fresh data folder for the time of a `with`: its address."""
+    log = out / "server.log"
+    command = [sys.executable, "-m", "siftline", "serve", "--port", "0", "--data-dir", str(out / "data")]
+    with log.open("wb") as sink:
+        # Its own session: Ctrl-C reaches this program, which then stops the server in order.
+        server = subprocess.Popen(
+            command, stdout=sink, stderr=sink, start_new_session=True, env=environment()
+        )
+    try:
+        yield address_in(log, server)
+    except KeyboardInterrupt:
+        say("Stopping the server …")
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def environment() -> dict[str, str]:
+    """Ours without SIFTLINE_*: the demo shows the defaults, and never touches a database that is in use."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SIFTLINE_")}
+
+
+def address_in(log: Path, server: "subprocess.Popen[bytes]") -> str:
+    deadline = time.monotonic() + START_PATIENCE_S
+    while time.monotonic() < deadline and server.poll() is None:
+        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        if found:
+            return found.group()
+        time.sleep(0.1)
+    raise SystemExit(f"The server did not start. Its log, {log}:\n{log.read_text()}")
+
+
+def purified_by(client: Client, archive: Path, seed: int) -> Purified:
+    with upload_progress() as sent:
+        created = client.upload("solar cells", [archive], DatasetOptions(seed=seed), sent)
+    say_receipts(created.receipts)
+    stages = StageTimes()
+    with job_progress() as bar:
+        client.wait(created.job, on_progress=lambda job: stages(job, bar))
+    say(stages.line())
+    return client.purified(created.dataset.id)
+
+
+class StageTimes:
+    """How long each stage took, as seen from outside."""
+
+    def __init__(self) -> None:
+        self.began: list[tuple[str, float]] = []
+
+    def __call__(self, job: Job, bar: JobProgress) -> None:
+        stage = job.stage or job.state
+        if not self.began or self.began[-1][0] != stage:
+            self.began.append((stage, time.monotonic()))
+        bar(job)
+
+    def line(self) -> str:
+        ends = [at for _, at in self.began[1:]] + [time.monotonic()]
+        spans = [f"{stage} {end - at:.0f} s" for (stage, at), end in zip(self.began, ends, strict=True)]
+        return "stages: " + ", ".join(spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Which of the ranked images are defective, in order of rank."""
+
+    defective: NDArray[np.bool_]
+    suspect: NDArray[np.bool_]
+
+
+def truth_of(split: Purified, originals: dict[str, str]) -> Truth:
+    """The labels, met with the answer for the first time here."""
+    rows = (line.split() for line in (elpv_folder() / "labels.csv").read_text().splitlines())
+    probability = {Path(path).name: float(value) for path, value, _ in rows}
+    return Truth(
+        defective=np.array([probability[originals[item.name]] == 1.0 for item in split.items]),
+        suspect=np.array([item.verdict == "suspect" for item in split.items]),
+    )
+
+
+def verdict_on(split: Purified, originals: dict[str, str]) -> list[str]:
+    """What the labels say about the split."""
+    truth = truth_of(split, originals)
+    defective, total = truth.defective, int(truth.defective.sum())
+    found, suspects = int((defective & truth.suspect).sum()), int(truth.suspect.sum())
+    hits = np.flatnonzero(defective)
+    average_precision = float(np.mean((np.arange(total) + 1) / (hits + 1)))
+    good_below = (~defective)[::-1].cumsum()[::-1][hits]
+    auroc = float(good_below.mean() / (len(defective) - total))
+    precision = f"{found / suspects:.0%}" if suspects else "none marked"
+    return [
+        f"labels         {found} of the {suspects} suspects are real defects (precision {precision}), "
+        f"{found} of {total} defects were found (recall {found / total:.0%})",
+        f"               true contamination {total / len(defective):.1%}; of the {total} most suspect images "
+        f"{int(defective[:total].sum())} are defects",
+        f"               ranking: AUROC {auroc:.3f}, average precision {average_precision:.3f}",
+    ]
+
+
+def sheet_of(client: Client, items: list[PurifiedItem]) -> bytes:
+    """The images and their heat maps, fetched as anybody would."""
+    return contact_sheet(
+        [
+            SheetEntry(
+                rgb=pixels(client.image_file(item.image_id, "content")),
+                heat=pixels(client.image_file(item.image_id, "heatmap")),
+                caption=f"{item.rank}.  {item.name}  p {item.p_anomalous:.2f}",
+            )
+            for item in items
+        ]
+    )
+
+
+def pixels(encoded: bytes) -> NDArray[np.uint8]:
+    with Image.open(BytesIO(encoded)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
