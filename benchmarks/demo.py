@@ -1,7 +1,7 @@
 """600 real solar cells, 60 of them defective, through a real server: `make demo`.
 
 What goes over HTTP is pixels under neutral names. The labels are read here, after the answer is in, to say
-how many of the suspects are real defects. Writes out/demo/{ranking.json, contact-sheet.png, server.log, data/}.
+how many of the suspects are real defects. Writes ranking.json, contact-sheet.png and server.log to out/demo.
 
 Cells: ELPV dataset (Buerhop-Lutz et al. 2018, Deitsch et al. 2019, 2021), CC BY-NC-SA 4.0.
 """
