@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, false, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -79,6 +79,7 @@ class Filter:
 
     ranked: bool | None = None
     verdict: str | None = None
+    review: str | None = None
     min_score: float | None = None
     name_contains: str | None = None
 
@@ -113,6 +114,8 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         yield PurifiedItem.image_id.is_not(None) if wanted.ranked else PurifiedItem.image_id.is_(None)
     if wanted.verdict is not None:
         yield PurifiedItem.verdict == wanted.verdict
+    if wanted.review is not None:
+        yield false()  # there is no table of decisions yet, so no image has one
     if wanted.min_score is not None:
         yield PurifiedItem.score >= wanted.min_score
     if wanted.name_contains:

@@ -1,0 +1,96 @@
+"""Around every request: an id, a limit on its body, and an answer whatever goes wrong."""
+
+import logging
+import re
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from siftline.api.errors import InternalError, problem
+from siftline.domain.errors import BadRequest, SiftlineError, TooLarge
+from siftline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+UPLOADS = re.compile(r"/datasets(/[^/]+/images)?")
+MAX_JSON_BYTES = 1 << 20
+
+
+class Frame:
+    """Our outermost ASGI middleware: what passes it has an `X-Request-ID`, and errors are problems."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_framed(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_framed)
+        except ClientDisconnect:
+            log.info("request %s: the client went away", request_id)
+        except SiftlineError as error:
+            await problem(error, request_id)(scope, receive, send_framed)
+        except Exception:
+            log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+            if started:
+                raise  # half an answer is out: only closing the connection tells that it is not whole
+            unforeseen = InternalError("Something went wrong here; the log knows more under this request id.")
+            await problem(unforeseen, request_id)(scope, receive, send_framed)
+
+
+class BodyLimit:
+    """Refuses bodies that are too large: by their announced length, or as soon as they turn out to be."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self._limit(scope, headers)
+        announced = headers.get("content-length", "0")
+        if not (announced.isascii() and announced.isdigit()):
+            raise BadRequest("Content-Length is not a number.")
+        if len(announced) > 19 or int(announced) > limit:
+            raise TooLarge(f"The body of this request may have at most {limit} bytes.")
+        seen = 0
+
+        async def receive_limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise HTTPException(413)  # the one kind of error FastAPI lets through from here
+            return message
+
+        await self.app(scope, receive_limited, send)
+
+    def _limit(self, scope: Scope, headers: Headers) -> int:
+        """Only uploads, which are never held in memory, may be large."""
+        is_upload = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        if is_upload and UPLOADS.fullmatch(scope["path"]):
+            return self.settings.max_request_bytes
+        return MAX_JSON_BYTES

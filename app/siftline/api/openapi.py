@@ -1,0 +1,65 @@
+"""The OpenAPI document says what is true: every error is a problem, uploads are multipart."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from siftline.api.errors import MEDIA_TYPE
+from siftline.schemas import DatasetFromSource, Problem
+
+REF = "#/components/schemas/{model}"
+FILES = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+BATCH = {
+    "type": "object",
+    "properties": {"files": FILES},
+    "required": ["files"],
+    "additionalProperties": False,
+}
+UPLOAD = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^\x00-\x1f\x7f]*$"},
+        "options": {"$ref": REF.format(model="DatasetOptions")},
+        "files": FILES,
+    },
+    "required": ["name", "files"],
+    "additionalProperties": False,
+}
+
+
+def install(app: FastAPI) -> None:
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    schemas = document["components"]["schemas"]
+    for model in (Problem, DatasetFromSource):
+        described = model.model_json_schema(ref_template=REF)
+        schemas |= described.pop("$defs", {}) | {model.__name__: described}
+    error = {"content": {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["4XX"] = {"description": "What is wrong with the request", **error}
+            operation["responses"]["5XX"] = {"description": "What is wrong with the service", **error}
+    for path, kinds in {
+        "/datasets": {
+            "multipart/form-data": {
+                "schema": UPLOAD,
+                "encoding": {"options": {"contentType": "application/json"}},
+            },
+            "application/json": {"schema": {"$ref": REF.format(model="DatasetFromSource")}},
+        },
+        "/datasets/{dataset_id}/images": {"multipart/form-data": {"schema": BATCH}},
+    }.items():
+        document["paths"][path]["post"]["requestBody"] = {"required": True, "content": kinds}
+    return document

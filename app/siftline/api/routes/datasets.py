@@ -1,0 +1,114 @@
+"""Datasets: made, listed, added to, deleted."""
+
+from functools import partial
+from typing import Literal
+from uuid import UUID
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+
+from siftline import schemas
+from siftline.access.deps import Parts, PartsDep, Reading
+from siftline.api import accept, multipart
+from siftline.api.idempotency import Key
+from siftline.api.parameters import Cursor, Limit, NameContains, Score
+from siftline.services import datasets, images
+from siftline.store.images import Filter
+from siftline.store.session import reading, transaction
+
+router = APIRouter(tags=["datasets"])
+
+
+@router.post("/datasets", status_code=202, response_model=schemas.DatasetCreated)
+async def create_dataset(request: Request, parts: PartsDep, key: Key = None) -> Response:
+    """Make a dataset of images and archives, or of what `source` names; purification starts by itself."""
+    async with accept.spooling(parts) as folder:
+        match accept.media_type(request):
+            case "multipart/form-data":
+                upload = await multipart.receive(request, folder, parts.settings)
+                new = multipart.new_dataset(upload.fields)
+                multipart.require_files(upload)
+                once = accept.once(parts, request, key, upload.fingerprint)
+                work = partial(accept.new_dataset, parts, folder, upload.files, new, once)
+            case "application/json":
+                body = await request.body()
+                once = accept.once(parts, request, key, accept.fingerprint_of(body))
+                work = partial(accept.from_source, parts, folder, multipart.dataset_from_source(body), once)
+            case _:
+                raise accept.UnsupportedMediaType("Send multipart/form-data, or JSON with a source.")
+        return await accept.answered(parts, work)
+
+
+@router.post("/datasets/{dataset_id}/images", status_code=202, response_model=schemas.DatasetCreated)
+async def add_images(request: Request, dataset_id: UUID, parts: PartsDep, key: Key = None) -> Response:
+    """One more batch; the dataset is purified again."""
+    if accept.media_type(request) != "multipart/form-data":
+        raise accept.UnsupportedMediaType("Send multipart/form-data.")
+    await to_thread.run_sync(_require, parts, dataset_id)  # before gigabytes are read for nothing
+    async with accept.spooling(parts) as folder:
+        upload = await multipart.receive(request, folder, parts.settings)
+        multipart.refuse_fields(upload.fields)
+        multipart.require_files(upload)
+        once = accept.once(parts, request, key, upload.fingerprint)
+        return await accept.answered(
+            parts, partial(accept.more_images, parts, folder, upload.files, dataset_id, once)
+        )
+
+
+def _require(parts: Parts, dataset_id: UUID) -> None:
+    with reading(parts.sessions) as session:
+        datasets.get(session, dataset_id)
+
+
+@router.get("/datasets")
+def list_datasets(
+    session: Reading, cursor: Cursor = None, limit: Limit = 50
+) -> schemas.Page[schemas.Dataset]:
+    """Newest first."""
+    return datasets.page(session, after=cursor, limit=limit)
+
+
+@router.get("/datasets/{dataset_id}")
+def get_dataset(session: Reading, dataset_id: UUID) -> schemas.Dataset:
+    return datasets.get(session, dataset_id)
+
+
+@router.delete("/datasets/{dataset_id}", status_code=204)
+def delete_dataset(parts: PartsDep, dataset_id: UUID) -> None:
+    """Delete a dataset with its blobs; 409 while a job of it is not finished."""
+    with transaction(parts.sessions) as session:
+        datasets.delete(session, dataset_id)
+    # Bytes last: a crash in between leaves files nobody needs, never a row whose bytes are gone.
+    datasets.delete_bytes(parts.blobs, dataset_id)
+
+
+@router.get("/datasets/{dataset_id}/images")
+def list_images(
+    session: Reading,
+    dataset_id: UUID,
+    *,
+    status: Literal["ranked", "waiting"] | None = None,
+    verdict: schemas.Verdict | None = None,
+    review: Literal["keep", "reject"] | None = None,
+    min_score: Score = None,
+    q: NameContains = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> schemas.Page[schemas.Image]:
+    """In upload order; `status` tells whether the newest version has ranked an image."""
+    ranked = None if status is None else status == "ranked"
+    wanted = Filter(ranked=ranked, verdict=verdict, review=review, min_score=min_score, name_contains=q)
+    return images.page(session, dataset_id, wanted, after=cursor, limit=limit)
+
+
+@router.get("/datasets/{dataset_id}/receipts")
+def list_receipts(
+    session: Reading,
+    dataset_id: UUID,
+    *,
+    status: Literal["accepted", "duplicate", "rejected"] | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> schemas.Page[schemas.Receipt]:
+    """What became of every file ever sent, in the order they came."""
+    return datasets.receipts_page(session, dataset_id, status=status, after=cursor, limit=limit)

@@ -1,0 +1,68 @@
+"""The service put together: the one place that knows all its parts."""
+
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI
+
+from siftline.access.deps import Parts
+from siftline.access.gate import Gate
+from siftline.api import errors, openapi
+from siftline.api.frame import BodyLimit, Frame
+from siftline.api.routes import datasets, images, jobs, purifications, system
+from siftline.dispatch import make_bell
+from siftline.settings import Settings
+from siftline.store.blobs_local import LocalBlobs
+from siftline.store.session import make_engine, session_factory
+from siftline.store.spool import Spool
+
+DESCRIPTION = (
+    "Cleans the training sets of visual-inspection models: images in, a ranked clean/suspect split out."
+)
+INGESTS_AT_ONCE = 4
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API over a migrated database."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    engine = make_engine(settings.sqlalchemy_url)
+    parts = Parts(
+        settings=settings,
+        sessions=session_factory(engine),
+        blobs=LocalBlobs(settings.blobs_dir),
+        spool=Spool(settings.spool_dir),
+        # Pillow's decoders let other threads run; more of them than processors would only need more memory.
+        decoders=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode"),
+        bell=make_bell(settings),
+        ingests=CapacityLimiter(INGESTS_AT_ONCE),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await to_thread.run_sync(parts.spool.open)
+        yield
+        parts.decoders.shutdown(cancel_futures=True)
+        await to_thread.run_sync(parts.spool.close)
+        engine.dispose()
+
+    app = FastAPI(
+        title="Siftline",
+        version=version("siftline"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    for noun in (datasets, purifications, images, jobs, system):
+        app.include_router(noun.router)
+    errors.install(app)
+    openapi.install(app)
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Frame)  # added last: outermost
+    return app
