@@ -32,7 +32,7 @@ def make_bell(settings: Settings) -> Bell:
     if settings.redis_url is None:
         return silent
     # A request waits meanwhile, so a dead broker must fail fast: the sweeper rings again.
-    broker = make_celery(settings.redis_url, socket_connect_timeout=1.0, socket_timeout=2.0)
+    broker = make_celery(settings.redis_url, socket_connect_timeout=1.0, socket_timeout=1.0)
     return partial(_ring, broker)
 
 

@@ -1,0 +1,71 @@
+"""Start real programs, watch them, and leave none behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from siftline.settings import Settings
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+Program = subprocess.Popen[bytes]
+
+CELERY = (
+    *("-m", "celery", "-A", "tests.acceptance.sleepy_celery", "worker", "--pool=threads", "-c", "1"),
+    *("--without-gossip", "--without-mingle", "--loglevel=INFO"),
+)
+POLLER = ("-m", "tests.acceptance.sleepy_poller")
+
+
+class Programs:
+    """The programs of one test; each logs to a file of its own in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Program] = []
+
+    def start(self, settings: Settings, *arguments: str) -> Program:
+        given = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        environment = os.environ | {f"SIFTLINE_{name.upper()}": str(value) for name, value in given.items()}
+        with (self.folder / f"program-{len(self.started)}.log").open("wb") as log:
+            program = subprocess.Popen(
+                [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
+        self.started.append(program)
+        return program
+
+    def kill_all(self) -> None:
+        for program in self.started:
+            if program.poll() is None:
+                program.kill()
+            program.wait(10)
+
+    def logs(self) -> str:
+        return "\n".join(log.read_text() for log in sorted(self.folder.glob("program-*.log")))
+
+
+def stop(program: Program, *, with_signal: signal.Signals = signal.SIGTERM) -> int:
+    """Ask it to go; its exit code."""
+    program.send_signal(with_signal)
+    return program.wait(20)
+
+
+def eventually(what: Callable[[], T], *, within_s: float = 30.0) -> T:
+    """What `what` says once that is true; fails when it never is."""
+    deadline = time.monotonic() + within_s
+    while not (answer := what()):
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        time.sleep(0.03)
+    return answer
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,106 @@
+"""The embedded mode's worker: killed or stopped, the next one takes up where it was."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from siftline.settings import Settings
+from tests.acceptance.programs import POLLER, ROOT, Programs, eventually, is_running, stop
+from tests.integration.job_steps import add_job, read, states
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    programs = Programs(tmp_path)
+    yield programs
+    programs.kill_all()
+    print(programs.logs())  # noqa: T201 - pytest shows it when the test failed
+
+
+@pytest.fixture
+def job_id(sessions: sessionmaker[Session], tmp_path: Path) -> UUID:
+    return add_job(sessions, diary=str(tmp_path / "diary"), seconds=1.0)
+
+
+@pytest.fixture
+def is_at_work(sessions: sessionmaker[Session], job_id: UUID) -> Callable[[], bool]:
+    return lambda: read(sessions, job_id).stage == "sleeping"
+
+
+@pytest.fixture
+def is_done(sessions: sessionmaker[Session], job_id: UUID) -> Callable[[], bool]:
+    return lambda: read(sessions, job_id).state == "succeeded"
+
+
+def pid_of_attempt(tmp_path: Path, number: int) -> int:
+    return int((tmp_path / "diary").read_text().splitlines()[number - 1])
+
+
+def test_a_killed_worker_takes_its_job_down_and_the_next_one_finishes_it(
+    sessions: sessionmaker[Session],
+    settings: Settings,
+    programs: Programs,
+    job_id: UUID,
+    tmp_path: Path,
+) -> None:
+    worker = programs.start(settings, *POLLER)
+    eventually(lambda: read(sessions, job_id).stage == "sleeping")
+    worker.send_signal(signal.SIGKILL)
+    eventually(lambda: not is_running(pid_of_attempt(tmp_path, 1)))
+
+    programs.start(settings, *POLLER)
+    eventually(lambda: read(sessions, job_id).state == "succeeded")
+    assert states(sessions, job_id) == ["queued", "running", "queued", "running", "succeeded"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_worker_gives_its_job_back_and_the_next_one_resumes_at_once(
+    sessions: sessionmaker[Session],
+    settings: Settings,
+    programs: Programs,
+    job_id: UUID,
+    how: signal.Signals,
+) -> None:
+    # A lease this long would be noticed: nobody may wait for it to run out.
+    settings = settings.model_copy(update={"lease_s": 300.0})
+    worker = programs.start(settings, *POLLER)
+    eventually(lambda: read(sessions, job_id).stage == "sleeping")
+    assert stop(worker, with_signal=how) == 0
+    job = read(sessions, job_id)
+    assert (job.state, job.attempt) == ("queued", 0)
+
+    programs.start(settings, *POLLER)
+    eventually(lambda: read(sessions, job_id).state == "succeeded")
+    assert states(sessions, job_id) == ["queued", "running", "queued", "running", "succeeded"]
+
+
+@on_sqlite
+def test_a_worker_goes_down_with_the_server_that_started_it(
+    sessions: sessionmaker[Session], settings: Settings, programs: Programs, job_id: UUID
+) -> None:
+    starts_a_worker = (
+        "import os, subprocess, sys;"
+        f"subprocess.run([sys.executable, *{POLLER!r}, '--parent', str(os.getpid())])"
+    )
+    server = programs.start(settings, "-c", starts_a_worker)
+    eventually(lambda: read(sessions, job_id).stage == "sleeping")
+    server.kill()
+    eventually(lambda: read(sessions, job_id).state == "queued")
+    assert read(sessions, job_id).attempt == 0
+
+
+def test_a_supervisor_never_loads_torch() -> None:
+    code = (
+        "import sys, siftline_workers.poller, siftline_workers.tasks, siftline_workers.child;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,205 @@
+"""Real Celery workers, real Redis, real PostgreSQL: kill what you like, no job is lost and none runs twice."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from siftline import sweeper
+from siftline.dispatch import enqueue, make_bell
+from siftline.domain.jobs import JobKind, JobState
+from siftline.settings import Settings
+from siftline.store import jobs, workers
+from siftline.store.session import reading, transaction
+from tests.acceptance.programs import CELERY, Program, Programs, eventually, is_running, stop
+from tests.integration.job_steps import add_dataset, read, states
+
+pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def settings(settings: Settings, redis_url: str) -> Settings:
+    return settings.model_copy(update={"redis_url": redis_url})
+
+
+class Production:
+    """The parts of a deployment, and what a test does to them."""
+
+    def __init__(self, settings: Settings, sessions: sessionmaker[Session], programs: Programs) -> None:
+        self.settings, self.sessions, self.programs = settings, sessions, programs
+        self.bell = make_bell(settings)
+        self.dataset_id = add_dataset(sessions)
+        self.diary = programs.folder / "diary"
+
+    def start_worker(self) -> Program:
+        there = len(self.workers())
+        program = self.programs.start(self.settings, *CELERY)
+        eventually(lambda: len(self.workers()) > there)
+        return program
+
+    def workers(self) -> list[str]:
+        with reading(self.sessions) as session:
+            return [worker.id for worker in workers.alive(session, self.settings.lease_s)]
+
+    def enqueue(self, seconds: float, does: str = "sleep") -> UUID:
+        params = {"diary": str(self.diary), "seconds": seconds, "does": does}
+        with transaction(self.sessions) as session:
+            return enqueue(session, self.bell, self.dataset_id, JobKind.PURIFY, params).id
+
+    def state(self, job_id: UUID) -> str:
+        return read(self.sessions, job_id).state
+
+    def is_at_work(self, job_id: UUID) -> bool:
+        return read(self.sessions, job_id).stage == "sleeping"
+
+    def owner_pid(self, job_id: UUID) -> int:
+        owner = read(self.sessions, job_id).owner
+        assert owner is not None
+        return int(owner.split(":")[1])
+
+    def pids(self) -> list[int]:
+        """The process of each attempt at any job, oldest first."""
+        return [int(line) for line in self.diary.read_text().splitlines()] if self.diary.exists() else []
+
+
+@pytest.fixture
+def production(settings: Settings, sessions: sessionmaker[Session], tmp_path: Path) -> Iterator[Production]:
+    programs, swept_enough = Programs(tmp_path), threading.Event()
+    sweeps = threading.Thread(target=sweeper.run_forever, args=(settings, swept_enough))
+    sweeps.start()
+    yield Production(settings, sessions, programs)
+    swept_enough.set()
+    sweeps.join()
+    programs.kill_all()
+    print(programs.logs())  # noqa: T201 - pytest shows it when the test failed
+
+
+Finished = Callable[[], bool]
+
+
+def succeeded(production: Production, job_id: UUID) -> Finished:
+    return lambda: production.state(job_id) == JobState.SUCCEEDED
+
+
+def test_a_job_runs_once_however_often_its_message_is_delivered(production: Production) -> None:
+    first, second = production.start_worker(), production.start_worker()
+    job_id = production.enqueue(seconds=1.0)
+    for _ in range(5):
+        production.bell(JobKind.PURIFY, job_id)
+    eventually(succeeded(production, job_id))
+    assert states(production.sessions, job_id) == ["queued", "running", "succeeded"]
+    assert len(production.pids()) == 1
+    assert (stop(first), stop(second)) == (0, 0)
+    assert production.workers() == [], "workers that leave say so"
+
+
+def test_a_worker_killed_in_mid_job_is_replaced_by_another(production: Production) -> None:
+    by_pid = {worker.pid: worker for worker in (production.start_worker(), production.start_worker())}
+    job_id = production.enqueue(seconds=2.0)
+    eventually(lambda: production.is_at_work(job_id))
+    killed = production.owner_pid(job_id)
+    by_pid[killed].kill()
+
+    eventually(lambda: not is_running(production.pids()[0]))
+    eventually(succeeded(production, job_id))
+    assert states(production.sessions, job_id) == ["queued", "running", "queued", "running", "succeeded"]
+    assert read(production.sessions, job_id).result == {"attempt": 2}
+    assert production.owner_pid(job_id) != killed
+    assert len(production.pids()) == 2
+
+
+def test_a_lost_message_is_rung_again(production: Production, redis_url: str) -> None:
+    job_id = production.enqueue(seconds=0.1)
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.llen("siftline") == 1
+        client.flushdb()  # what a Redis without AOF does when it restarts
+    production.start_worker()
+    eventually(succeeded(production, job_id))
+    assert len(production.pids()) == 1
+
+
+@pytest.mark.parametrize("does", ["sleep", "sleep without a word"])
+def test_cancelling_frees_the_worker_for_the_next_job(production: Production, does: str) -> None:
+    production.start_worker()
+    long, short = production.enqueue(seconds=600, does=does), production.enqueue(seconds=0.1)
+    eventually(production.pids)
+    with transaction(production.sessions) as session:
+        jobs.request_cancel(session, long)
+    eventually(succeeded(production, short), within_s=10)
+    assert production.state(long) == JobState.CANCELLED
+    assert not is_running(production.pids()[0])
+
+
+def test_a_worker_that_is_stopped_hands_its_job_on_at_once(production: Production) -> None:
+    worker = production.start_worker()
+    job_id = production.enqueue(seconds=2.0)
+    eventually(lambda: production.is_at_work(job_id))
+    assert stop(worker) == 0
+    job = read(production.sessions, job_id)
+    assert (job.state, job.attempt) == ("queued", 0)
+    assert not is_running(production.pids()[0])
+
+    production.start_worker()
+    eventually(succeeded(production, job_id))
+    assert read(production.sessions, job_id).result == {"attempt": 1}
+
+
+def test_a_job_goes_on_while_the_database_is_away(production: Production, database_url: str) -> None:
+    production.start_worker()
+    job_id = production.enqueue(seconds=2.0)
+    eventually(lambda: production.is_at_work(job_id))
+    with away(database_url):
+        time.sleep(1.0)
+    eventually(succeeded(production, job_id))
+    assert states(production.sessions, job_id) == ["queued", "running", "succeeded"]
+    assert len(production.pids()) == 1
+
+
+def test_a_job_may_end_while_the_database_is_away(production: Production, database_url: str) -> None:
+    production.start_worker()
+    job_id = production.enqueue(seconds=1.0)
+    eventually(lambda: production.is_at_work(job_id))
+    with away(database_url):
+        time.sleep(1.5)
+    eventually(succeeded(production, job_id))
+    assert len(production.pids()) == 1
+
+
+class away:  # noqa: N801 - reads as the sentence it makes
+    """The database refuses everybody and drops all connections, as while PostgreSQL restarts."""
+
+    def __init__(self, url: str) -> None:
+        address = make_url(url).set(drivername="postgresql")
+        self.name = address.database
+        self.server = address.set(database="postgres").render_as_string(hide_password=False)
+
+    def __enter__(self) -> None:
+        self._allow("false")
+        with psycopg.connect(self.server) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self.name]
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._allow("true")
+
+    def _allow(self, answer: str) -> None:
+        with psycopg.connect(self.server, autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{self.name}" ALLOW_CONNECTIONS {answer}'.encode())
+
+
+def test_a_backlog_is_worked_off_by_all_workers(production: Production) -> None:
+    queued = [production.enqueue(seconds=0.3) for _ in range(6)]
+    production.start_worker(), production.start_worker()
+    for job_id in queued:
+        eventually(partial(succeeded(production, job_id)))
+    assert len(production.pids()) == len(queued)
+    assert len({production.owner_pid(job_id) for job_id in queued}) == 2
