@@ -214,6 +214,7 @@ def load_backbone(preset: Preset, weights: Path | None, device: str = "auto") ->
     if device == "cuda" and not has_cuda:
         raise ValueError("device cuda was asked for, but torch finds no CUDA device here")
     path = weights or find_weights(preset, None)
+    digest = sha256_of(path)
     embedder = load_embedder(preset, path)
     engine: Engine
     if has_cuda and device != "cpu":
@@ -221,7 +222,7 @@ def load_backbone(preset: Preset, weights: Path | None, device: str = "auto") ->
     else:
         engine = OpenVinoEngine(embedder, preset.side)
     dim = engine(np.zeros((1, preset.side, preset.side, 3), dtype=np.uint8)).shape[2]
-    return Backbone(preset, fingerprint_of(preset, sha256_of(path), engine.tag), dim, engine)
+    return Backbone(preset, fingerprint_of(preset, digest, engine.tag), dim, engine)
 
 
 def fingerprint_of(preset: Preset, weights_sha256: str, engine_tag: str) -> str:
