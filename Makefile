@@ -45,6 +45,7 @@ check: $(READY) ## Lint, format, types, import contracts, file lengths, containe
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests benchmarks
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@find $(SOURCES) -name '*.py' -exec wc -l {} + | awk -v max=$(MAX_LINES) \
 		'$$2 != "total" && $$1 >= max { print $$2 " has " $$1 " lines: split it below " max; bad = 1 } END { exit bad }'

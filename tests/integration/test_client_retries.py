@@ -21,7 +21,8 @@ from siftline.domain.errors import (
 )
 
 JOB_ID = UUID(int=7)
-DROP = "drop the connection"
+DROP = None  # the connection, without an answer
+Answer = tuple[int, object, dict[str, str]] | None
 
 
 def job(state: str, **more: object) -> dict[str, object]:
@@ -64,10 +65,10 @@ class Script:
     """Answers in order; the last one again and again. Keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.answers: list[object] = []
+        self.answers: list[Answer] = []
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
 
-    def next(self) -> object:
+    def next(self) -> Answer:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
@@ -83,10 +84,10 @@ def url(script: Script) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             script.asked.append((self.command, self.path, dict(self.headers), body))
             answer = script.next()
-            if answer == DROP:
+            if answer is DROP:
                 self.close_connection = True
                 return
-            status, content, headers = answer  # type: ignore[misc]
+            status, content, headers = answer
             raw = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
             for name, value in {"Content-Length": str(len(raw)), **headers}.items():

@@ -1,0 +1,87 @@
+"""`siftline serve`: what starts, what stops, and what it refuses."""
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from siftline import Client
+from siftline.schemas import DatasetOptions
+from tests.integration.served import is_gone, serve, siftline, some_images
+
+PAUSED = DatasetOptions(purify=False)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return some_images(tmp_path / "images", range(3))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_api_and_the_worker_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    with serve(tmp_path / "data") as served:
+        worker = served.worker()
+        with Client(served.url) as client:
+            assert list(client.datasets()) == []
+        served.process.send_signal(number)
+        assert served.process.wait(20) == 0
+        assert is_gone(worker)
+    assert "Traceback" not in served.log.read_text()
+
+
+def test_killing_the_server_outright_takes_the_worker_along(tmp_path: Path) -> None:
+    with serve(tmp_path / "data") as served:
+        worker = served.worker()
+        served.process.kill()
+        assert is_gone(worker)
+
+
+def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
+    with serve(tmp_path / "data") as served:
+        first = served.worker()
+        first.kill()
+        assert served.worker(other_than=first.pid).is_running()
+
+
+def test_what_was_sent_is_there_after_a_restart(tmp_path: Path, images: Path) -> None:
+    with serve(tmp_path / "data") as served, Client(served.url) as client:
+        dataset = client.upload("n", [images], PAUSED).dataset
+    with serve(tmp_path / "data") as served, Client(served.url) as client:
+        assert [(found.id, found.images) for found in client.datasets()] == [(dataset.id, dataset.images)]
+
+
+def test_a_folder_that_a_server_holds_is_refused_to_others(tmp_path: Path, images: Path) -> None:
+    folder = tmp_path / "data"
+    with serve(folder) as served:
+        second = siftline("serve", "--port", 0, "--data-dir", folder)
+        purify = siftline("purify", images, "--data-dir", folder)
+    for answer in (second, purify):
+        assert answer.returncode == 1
+        assert f"Process {served.process.pid} already works in {folder}" in answer.stderr
+        assert answer.stderr.count("\n") == 1
+
+
+def test_a_taken_port_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        answer = siftline("serve", "--port", port, "--data-dir", tmp_path)
+    assert answer.returncode == 1
+    assert f"Cannot listen on 127.0.0.1 port {port}: address already in use" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["serve", "api"])
+def test_other_than_loopback_needs_a_key(tmp_path: Path, command: str) -> None:
+    answer = siftline(command, "--host", "0.0.0.0", "--port", 0, "--data-dir", tmp_path)  # noqa: S104
+    assert answer.returncode == 2
+    assert "SIFTLINE_API_KEY" in answer.stderr
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    answer = siftline("serve", "--data-dir", tmp_path, SIFTLINE_LEASE_S="soon")
+    assert answer.returncode == 2
+    assert "SIFTLINE_LEASE_S" in answer.stderr
+    assert "Traceback" not in answer.stderr
