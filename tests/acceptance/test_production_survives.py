@@ -1,9 +1,8 @@
-"""Real Celery workers, real Redis, real PostgreSQL: kill what you like, no job is lost and none runs twice."""
+"""Real Celery workers, Redis and PostgreSQL: kill what you like, no job is lost and none runs twice."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -20,13 +19,40 @@ from siftline.settings import Settings
 from siftline.store import jobs, workers
 from siftline.store.session import reading, transaction
 from tests.acceptance.programs import CELERY, Program, Programs, eventually, is_running, stop
+from tests.conftest import free_port, start_redis
 from tests.integration.job_steps import add_dataset, read, states
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
+class OwnRedis:
+    """A Redis that keeps nothing and that one test may stop and start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.folder = free_port(), folder
+        self.start()
+
+    def start(self) -> None:
+        self.server = start_redis(self.port, self.folder)
+
+    def stop(self) -> None:
+        self.server.kill()
+        self.server.wait(10)
+
+
 @pytest.fixture
-def settings(settings: Settings, redis_url: str) -> Settings:
+def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
+    server = OwnRedis(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    if "own_redis" in request.fixturenames:
+        redis_url = f"redis://127.0.0.1:{request.getfixturevalue('own_redis').port}/0"
+    else:
+        redis_url = request.getfixturevalue("redis_url")
     return settings.model_copy(update={"redis_url": redis_url})
 
 
@@ -39,11 +65,11 @@ class Production:
         self.dataset_id = add_dataset(sessions)
         self.diary = programs.folder / "diary"
 
-    def start_worker(self) -> Program:
+    def start_workers(self, count: int = 1) -> list[Program]:
         there = len(self.workers())
-        program = self.programs.start(self.settings, *CELERY)
-        eventually(lambda: len(self.workers()) > there)
-        return program
+        started = [self.programs.start(self.settings, *CELERY) for _ in range(count)]
+        eventually(lambda: len(self.workers()) == there + count)
+        return started
 
     def workers(self) -> list[str]:
         with reading(self.sessions) as session:
@@ -90,7 +116,7 @@ def succeeded(production: Production, job_id: UUID) -> Finished:
 
 
 def test_a_job_runs_once_however_often_its_message_is_delivered(production: Production) -> None:
-    first, second = production.start_worker(), production.start_worker()
+    first, second = production.start_workers(2)
     job_id = production.enqueue(seconds=1.0)
     for _ in range(5):
         production.bell(JobKind.PURIFY, job_id)
@@ -102,7 +128,7 @@ def test_a_job_runs_once_however_often_its_message_is_delivered(production: Prod
 
 
 def test_a_worker_killed_in_mid_job_is_replaced_by_another(production: Production) -> None:
-    by_pid = {worker.pid: worker for worker in (production.start_worker(), production.start_worker())}
+    by_pid = {worker.pid: worker for worker in production.start_workers(2)}
     job_id = production.enqueue(seconds=2.0)
     eventually(lambda: production.is_at_work(job_id))
     killed = production.owner_pid(job_id)
@@ -121,14 +147,14 @@ def test_a_lost_message_is_rung_again(production: Production, redis_url: str) ->
     with redis.Redis.from_url(redis_url) as client:
         assert client.llen("siftline") == 1
         client.flushdb()  # what a Redis without AOF does when it restarts
-    production.start_worker()
+    production.start_workers()
     eventually(succeeded(production, job_id))
     assert len(production.pids()) == 1
 
 
 @pytest.mark.parametrize("does", ["sleep", "sleep without a word"])
 def test_cancelling_frees_the_worker_for_the_next_job(production: Production, does: str) -> None:
-    production.start_worker()
+    production.start_workers()
     long, short = production.enqueue(seconds=600, does=does), production.enqueue(seconds=0.1)
     eventually(production.pids)
     with transaction(production.sessions) as session:
@@ -139,7 +165,7 @@ def test_cancelling_frees_the_worker_for_the_next_job(production: Production, do
 
 
 def test_a_worker_that_is_stopped_hands_its_job_on_at_once(production: Production) -> None:
-    worker = production.start_worker()
+    (worker,) = production.start_workers()
     job_id = production.enqueue(seconds=2.0)
     eventually(lambda: production.is_at_work(job_id))
     assert stop(worker) == 0
@@ -147,13 +173,27 @@ def test_a_worker_that_is_stopped_hands_its_job_on_at_once(production: Productio
     assert (job.state, job.attempt) == ("queued", 0)
     assert not is_running(production.pids()[0])
 
-    production.start_worker()
+    production.start_workers()
     eventually(succeeded(production, job_id))
     assert read(production.sessions, job_id).result == {"attempt": 1}
 
 
+def test_a_job_goes_on_while_redis_restarts(production: Production, own_redis: OwnRedis) -> None:
+    production.start_workers()
+    job_id = production.enqueue(seconds=2.0)
+    eventually(lambda: production.is_at_work(job_id))
+    own_redis.stop()
+    unheard = production.enqueue(seconds=0.1)
+    time.sleep(0.5)
+    own_redis.start()
+    for each in (job_id, unheard):
+        eventually(succeeded(production, each))
+        assert states(production.sessions, each) == ["queued", "running", "succeeded"]
+    assert len(production.pids()) == 2
+
+
 def test_a_job_goes_on_while_the_database_is_away(production: Production, database_url: str) -> None:
-    production.start_worker()
+    production.start_workers()
     job_id = production.enqueue(seconds=2.0)
     eventually(lambda: production.is_at_work(job_id))
     with away(database_url):
@@ -164,7 +204,7 @@ def test_a_job_goes_on_while_the_database_is_away(production: Production, databa
 
 
 def test_a_job_may_end_while_the_database_is_away(production: Production, database_url: str) -> None:
-    production.start_worker()
+    production.start_workers()
     job_id = production.enqueue(seconds=1.0)
     eventually(lambda: production.is_at_work(job_id))
     with away(database_url):
@@ -197,9 +237,9 @@ class away:  # noqa: N801 - reads as the sentence it makes
 
 
 def test_a_backlog_is_worked_off_by_all_workers(production: Production) -> None:
-    queued = [production.enqueue(seconds=0.3) for _ in range(6)]
-    production.start_worker(), production.start_worker()
+    queued = [production.enqueue(seconds=0.5) for _ in range(4)]
+    production.start_workers(2)
     for job_id in queued:
-        eventually(partial(succeeded(production, job_id)))
+        eventually(succeeded(production, job_id))
     assert len(production.pids()) == len(queued)
     assert len({production.owner_pid(job_id) for job_id in queued}) == 2

@@ -31,6 +31,8 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
         raise ValueError("SIFTLINE_REDIS_URL is not set: a Celery worker needs a broker")
     app = make_celery(settings.redis_url, **TRANSPORT)
     app.conf.update(
+        worker_pool="threads",  # a worker supervises: the work is in a process of its own per job
+        worker_concurrency=1,
         task_acks_late=True,
         worker_prefetch_multiplier=1,  # waiting jobs stay where any worker can take them
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the job table guards against doubles
