@@ -215,6 +215,10 @@ class Client:
 
     # jobs
 
+    def jobs(self, dataset_id: UUID | None = None) -> Iterator[Job]:
+        """Newest first."""
+        return self._pages("/jobs", Page[Job], {"dataset_id": dataset_id})
+
     def job(self, job_id: UUID) -> Job:
         return self._get(f"/jobs/{job_id}", Job)
 

@@ -26,8 +26,9 @@ from siftline.schemas import Job, Purified, Receipt
 
 T = TypeVar("T")
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+# Where no terminal says how wide it is, a log or a pipe shall not cut ids short.
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+err = Console(soft_wrap=True, width=None if sys.stderr.isatty() else 200, stderr=True)
 
 
 def say_error(message: str) -> None:
@@ -39,7 +40,7 @@ def say(message: str) -> None:
     err.print(escape(message))
 
 
-def print_json(value: BaseModel | list[BaseModel]) -> None:
+def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
     sys.stdout.write(_json(value) + "\n")
 
 
@@ -54,10 +55,10 @@ def write_json(path: Path, value: BaseModel) -> None:
     part.replace(path)
 
 
-def _json(value: BaseModel | list[BaseModel]) -> str:
-    if isinstance(value, list):
-        return json.dumps([item.model_dump(mode="json") for item in value], indent=2, ensure_ascii=False)
-    return value.model_dump_json(indent=2)
+def _json(value: BaseModel | Sequence[BaseModel]) -> str:
+    if isinstance(value, BaseModel):
+        return value.model_dump_json(indent=2)
+    return json.dumps([item.model_dump(mode="json") for item in value], indent=2, ensure_ascii=False)
 
 
 class JobProgress:
@@ -72,8 +73,8 @@ class JobProgress:
         stage = job.stage or job.state
         left = "" if job.eta_s is None else f"about {duration(job.eta_s)} left"
         self._progress.update(self._task, completed=job.progress, description=stage, left=left)
-        if stage != self._stage and not self._progress.console.is_terminal:
-            self._progress.console.print(f"{job.progress:4.0%}  {escape(stage)}")
+        if stage != self._stage and not err.is_terminal:
+            say(f"{job.progress:4.0%}  {stage}")
         self._stage = stage
 
 
@@ -85,7 +86,7 @@ def job_progress() -> Iterator[JobProgress]:
         TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         yield JobProgress(progress, progress.add_task("queued", total=1.0, left=""))
 
 
@@ -93,7 +94,7 @@ def job_progress() -> Iterator[JobProgress]:
 def intake_progress(total: int) -> Iterator[Callable[[T], T]]:
     """A bar over files that pass through the function it gives."""
     columns = (TextColumn("reading     "), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("reading", total=total)
 
         def look(file: T) -> T:
@@ -106,7 +107,7 @@ def intake_progress(total: int) -> Iterator[Callable[[T], T]]:
 @contextmanager
 def upload_progress() -> Iterator["UploadProgress"]:
     columns = (TextColumn("sending     "), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         yield UploadProgress(progress, progress.add_task("sending", total=None))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -105,22 +106,27 @@ def purified(
 
 
 def jobs(
-    job: Annotated[UUID | None, typer.Argument(help="One job; every dataset's newest if unset.")] = None,
+    job: Annotated[UUID | None, typer.Argument(help="One job; the newest ones if unset.")] = None,
+    *,
+    dataset: Annotated[UUID | None, typer.Option(help="Only jobs of this dataset.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show progress until it ends.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: Key = None,
 ) -> None:
-    """Show one job, or the newest job of every dataset."""
+    """Show the newest jobs, or one."""
     with connected(url, api_key) as client:
-        if job is not None:
-            found = client.job(job)
-            if follow:
-                found = _follow(client, found)
-            print_json(found) if as_json else _print_jobs([("", found)])
-            return
-        newest = [(dataset.name, dataset.job) for dataset in client.datasets() if dataset.job is not None]
-    print_json([found for _, found in newest]) if as_json else _print_jobs(newest)
+        if job is None:
+            found = list(islice(client.jobs(dataset), last))
+        elif follow:
+            found = [_follow(client, client.job(job))]
+        else:
+            found = [client.job(job)]
+    if as_json:
+        print_json(found if job is None else found[0])
+    else:
+        _print_jobs(found)
 
 
 def cancel(
@@ -146,16 +152,16 @@ def _follow(client: Client, job: Job, timeout_s: float | None = None) -> Job:
             raise
 
 
-def _print_jobs(rows: list[tuple[str, Job]]) -> None:
-    if not rows:
+def _print_jobs(jobs: list[Job]) -> None:
+    if not jobs:
         say("There are no jobs yet. To start one: siftline upload FOLDER")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("job", "dataset", "state", "stage", "done", "left"):
-        table.add_column(heading)
-    for name, job in rows:
+        table.add_column(heading, no_wrap=True)
+    for job in jobs:
         left = "" if job.eta_s is None else duration(job.eta_s)
         table.add_row(
-            str(job.id), name or str(job.dataset_id), job.state, job.stage or "", f"{job.progress:.0%}", left
+            str(job.id), str(job.dataset_id), job.state, job.stage or "", f"{job.progress:.0%}", left
         )
     out.print(table)
