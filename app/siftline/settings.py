@@ -19,10 +19,14 @@ class Settings(BaseSettings):
         Path("siftline-data"), description="Folder for the database, blobs, caches and logs."
     )
     database_url: str | None = Field(
-        None, description="SQLAlchemy URL; default is SQLite in data_dir. PostgreSQL: postgresql+psycopg://…"
+        None,
+        pattern=r"^(sqlite|postgresql\+psycopg)://",
+        description="SQLAlchemy URL; default is SQLite in data_dir. PostgreSQL: postgresql+psycopg://…",
     )
     redis_url: str | None = Field(
-        None, description="Celery broker. Unset: workers poll the job table (embedded mode)."
+        None,
+        pattern=r"^rediss?://",
+        description="Celery broker. Unset: workers poll the job table (embedded mode).",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")

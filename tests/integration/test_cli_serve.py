@@ -85,3 +85,25 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     assert answer.returncode == 2
     assert "SIFTLINE_LEASE_S" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("mysql://localhost/x", 2, "SIFTLINE_DATABASE_URL"),
+        ("postgresql+psycopg://user:secret@127.0.0.1:9/x", 3, "does not answer"),
+    ],
+)
+def test_a_database_out_of_reach_is_said_without_its_password(url: str, code: int, said: str) -> None:
+    answer = siftline("migrate", SIFTLINE_DATABASE_URL=url)
+    assert answer.returncode == code
+    assert said in answer.stderr
+    assert "secret" not in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_migrating_twice_does_no_harm(tmp_path: Path) -> None:
+    for _ in range(2):
+        answer = siftline("migrate", "--data-dir", tmp_path / "data")
+        assert answer.returncode == 0
+        assert "The database is at revision" in answer.stderr

@@ -44,7 +44,9 @@ def message_of(error: Exception) -> str:
 def exit_code_of(error: Exception) -> int:
     if isinstance(error, Unavailable | TimeoutError):
         return 3
-    if isinstance(error, Conflict | JobFailed):
+    if isinstance(error, JobFailed):
+        return 2 if error.job.error is not None and error.job.error.status < 500 else 1
+    if isinstance(error, Conflict):
         return 1
     if isinstance(error, SiftlineError) and error.status >= 500:
         return 3

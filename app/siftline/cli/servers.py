@@ -44,14 +44,13 @@ def serve(data_dir: DataDir = None, host: Host = None, port: Port = None) -> Non
     """Start the API and one worker on this machine; Ctrl-C stops both, the next start resumes."""
     from siftline.cli.folder import hold
     from siftline.cli.supervisor import Supervisor
-    from siftline.store.migrate import upgrade
 
     settings = settings_from(data_dir=data_dir, host=host, port=port)
     require_worker_packages()
     _refuse_open_door(settings)
     _unwind_on_signals()
     with hold(settings.data_dir), _listen(settings) as door:
-        upgrade(settings)
+        _upgrade(settings)
         with Supervisor(settings):
             _run_api(settings, door)
 
@@ -91,10 +90,25 @@ def sweeper(data_dir: DataDir = None) -> None:
 
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the schema of this version."""
-    from siftline.store.migrate import head, upgrade
+    from siftline.store.migrate import head
 
-    upgrade(settings_from(data_dir=data_dir))
+    _upgrade(settings_from(data_dir=data_dir))
     say(f"The database is at revision {head()}")
+
+
+def _upgrade(settings: Settings) -> None:
+    from sqlalchemy import make_url
+
+    from siftline.store.migrate import upgrade
+    from siftline.store.session import DATABASE_AWAY
+
+    try:
+        upgrade(settings)
+    except DATABASE_AWAY as error:
+        shown = make_url(settings.sqlalchemy_url).render_as_string()  # without the password
+        raise Unavailable(
+            f"The database {shown} does not answer. Is it up, and SIFTLINE_DATABASE_URL right?"
+        ) from error
 
 
 def _run_api(settings: Settings, door: socket.socket) -> None:
@@ -162,7 +176,7 @@ def require_worker_packages() -> None:
 
     missing = [name for name in ("torch", "timm", "faiss", "openvino") if find_spec(name) is None]
     if missing:
-        raise Unavailable(
+        raise Unprocessable(
             f"A worker needs {', '.join(missing)}. Install it: pip install 'siftline[worker]'. "
             "(`siftline api` runs without.)"
         )
