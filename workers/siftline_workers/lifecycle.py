@@ -130,6 +130,7 @@ class Watch:
     stop: threading.Event
     renewed_at: float = 0.0
     asked_at: float | None = None
+    database_away: bool = False
 
     def until_it_ends(self) -> None:
         self.renewed_at = time.monotonic()
@@ -149,9 +150,12 @@ class Watch:
                 kill(self.child)
                 return
             self._renew()
+            self.database_away = False
         except DATABASE_AWAY as error:
             # The child may go on: what it writes is guarded, and a late renewal counts if nobody took over.
-            log.warning("job %s: no look at it (%s)", self.claim.job_id, type(error.orig).__name__)
+            if not self.database_away:
+                log.warning("job %s: the database is away (%s)", self.claim.job_id, type(error.orig).__name__)
+            self.database_away = True
             state = JobState.RUNNING
         if state != JobState.RUNNING or self.stop.is_set():
             self._stop_the_child(finished=state in FINISHED)
