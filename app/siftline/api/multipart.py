@@ -25,6 +25,7 @@ from siftline.store.spool import SpooledFile, SpoolFolder, SpoolWriter
 BUFFER_BYTES = 1 << 20
 FIELD_BYTES = 1 << 16
 MAX_FIELDS = 20
+BOUNDARY_BYTES = 70  # RFC 2046
 FILES_FIELD = "files"
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -160,9 +161,10 @@ async def receive(request: Request, folder: SpoolFolder, settings: Settings) -> 
     Raises BadRequest, InvalidFields, TooLarge, and ClientDisconnect when the client goes away.
     """
     _, options = parse_options_header(request.headers.get("content-type"))
-    if not options.get(b"boundary"):
-        raise BadRequest("Content-Type names no multipart boundary.")
-    receiver = Receiver(options[b"boundary"], folder, settings)
+    boundary = options.get(b"boundary", b"")
+    if not 1 <= len(boundary) <= BOUNDARY_BYTES:
+        raise BadRequest(f"Content-Type must name a multipart boundary of 1 to {BOUNDARY_BYTES} bytes.")
+    receiver = Receiver(boundary, folder, settings)
     one_at_a_time = CapacityLimiter(1)  # of our own: writing must not wait for requests that look things up
     buffer = bytearray()
     try:
