@@ -65,7 +65,7 @@ def decode_rgb(source: Source, limits: ImageLimits, tone: Tone | None = None) ->
     """(H, W, 3) uint8 as displayed: upright, composited on mid grey, greys replicated; no colour profiles.
 
     `tone` is the set's (see `tone_of_set`) and touches images of more than eight bits only; without it 16-bit
-    images are scaled by their type's full range. Raises as `verify` does.
+    images are scaled by their type's full range. The array may be read-only. Raises as `verify` does.
     """
     with opened(source, limits) as image:
         _refuse_unconvertible(image)

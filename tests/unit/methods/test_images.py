@@ -39,6 +39,8 @@ def test_tiles_in_order_are_the_resized_image(shape: tuple[int, int, int]) -> No
     rows, columns = tile_layout(*shape[:2])
     tiles = to_tiles(rgb, 32)
     assert tiles.shape == (rows * columns, 32, 32, 3)
+    assert tiles.flags.writeable
+    assert tiles.flags.c_contiguous
     joined = np.concatenate(list(tiles), axis=0 if columns == 1 else 1)
     assert joined.shape == (rows * 32, columns * 32, 3)
     if shape[:2] == joined.shape[:2]:

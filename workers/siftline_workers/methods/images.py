@@ -41,7 +41,7 @@ def to_tiles(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         Image.fromarray(rgb).resize((columns * side, rows * side), Image.Resampling.BILINEAR)
     )
     tiles = resized.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
-    return np.ascontiguousarray(tiles.reshape(rows * columns, side, side, 3))
+    return np.array(tiles.reshape(rows * columns, side, side, 3), order="C")  # Pillow's pixels are read-only
 
 
 def join_tiles(patches: NDArray[np.float16], layout: tuple[int, int], grid: int) -> NDArray[np.float16]:
