@@ -22,6 +22,7 @@ from siftline.settings import Settings
 from siftline.store.spool import SpooledFile, SpoolFolder
 
 CHUNK_BYTES = 1 << 18
+FREE_BYTES = 1 << 20  # whatever the ratio: a small tar is mostly the zeros it is padded with
 TAR_HEADER_BYTES = 1 << 20  # between two entries; tarfile reads extended headers into memory
 ZIP_DIRECTORY_BYTES_PER_ENTRY = 256  # zipfile reads the central directory into memory, in one piece
 # No lzma: an entry may ask for a dictionary of 4 GiB.
@@ -70,7 +71,7 @@ class Allowance:
         self.settings = settings
         self.entries = entries
         self.bytes = settings.max_archive_bytes
-        self.ratio_bytes = int(packed_bytes * settings.max_expansion_ratio)
+        self.ratio_bytes = max(FREE_BYTES, int(packed_bytes * settings.max_expansion_ratio))
         self.tar_headers: int | None = None
 
     def take_entry(self) -> None:

@@ -113,4 +113,8 @@ def is_problem(answer: Any, status: int, code: str) -> bool:
 
 
 def spool_is_empty(settings: Settings) -> bool:
-    return not [p for p in Path(settings.spool_dir).rglob("*") if p.is_file() and p.suffix != ".lock" and p.name != "guard"]
+    return not [
+        p
+        for p in Path(settings.spool_dir).rglob("*")
+        if p.is_file() and p.suffix != ".lock" and p.name != "guard"
+    ]

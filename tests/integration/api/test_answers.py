@@ -53,7 +53,12 @@ def write_version(sessions: sessionmaker[Session], dataset_id: str, ranked: list
                 backbone={"name": "lite", "fingerprint": "f"},
                 contamination={"estimate": 0.1, "interval": [0.05, 0.2], "evidence": "weak"},
                 cut={"score": 0.9, "rule": "expected-cost", "uncertain": False},
-                counts={"clean": len(ranked) - suspects, "suspect": suspects, "needs_review": 1, "rejected_files": 0},
+                counts={
+                    "clean": len(ranked) - suspects,
+                    "suspect": suspects,
+                    "needs_review": 1,
+                    "rejected_files": 0,
+                },
                 heat_scale={"lo": 0.0, "hi": 3.5},
                 stage_seconds={"extract": 1.0},
             ),
@@ -131,7 +136,14 @@ def test_unknown_datasets_and_versions_are_not_found(
     api: TestClient, sessions: sessionmaker[Session], dataset: dict[str, Any], image_ids: list[str]
 ) -> None:
     write_version(sessions, dataset["id"], image_ids, suspects=5)
-    for path in ("", "/images", "/receipts", "/purified", "/purified/histogram", "/purified/diff?from=1&to=2"):
+    for path in (
+        "",
+        "/images",
+        "/receipts",
+        "/purified",
+        "/purified/histogram",
+        "/purified/diff?from=1&to=2",
+    ):
         assert is_problem(api.get(f"/datasets/{uuid4()}{path}"), 404, "not-found")
     for path in ("?version=2", "/histogram?version=2", "/diff?from=1&to=2"):
         assert is_problem(api.get(f"/datasets/{dataset['id']}/purified{path}"), 404, "not-found")
@@ -162,9 +174,19 @@ def test_images_are_filtered_by_what_the_newest_version_says(
 
 @pytest.mark.parametrize(
     "query",
-    ["q=%00", "min_score=nan", "min_score=inf", "limit=0", "limit=99999999999999999999", "verdict=bad", "cursor=%F0"],
+    [
+        "q=%00",
+        "min_score=nan",
+        "min_score=inf",
+        "limit=0",
+        "limit=99999999999999999999",
+        "verdict=bad",
+        "cursor=%F0",
+    ],
 )
-def test_odd_queries_are_problems_and_never_errors(api: TestClient, dataset: dict[str, Any], query: str) -> None:
+def test_odd_queries_are_problems_and_never_errors(
+    api: TestClient, dataset: dict[str, Any], query: str
+) -> None:
     answer = api.get(f"/datasets/{dataset['id']}/images?{query}")
     assert is_problem(answer, 422, "validation-error")
     assert all(set(error) == {"loc", "msg", "type"} for error in answer.json()["errors"])
@@ -265,7 +287,9 @@ def test_every_kind_of_image_is_taken_shown_and_given_back_bit_for_bit(
         assert (shown.width > shown.height) == (image["width"] > image["height"])
 
 
-def test_a_twelve_bit_image_is_as_bright_in_its_thumbnail_as_it_was_before_the_camera(api: TestClient) -> None:
+def test_a_twelve_bit_image_is_as_bright_in_its_thumbnail_as_it_was_before_the_camera(
+    api: TestClient,
+) -> None:
     body = made(api, ("a.tif", deep(12)))
     image = next(pages(api, f"/datasets/{body['dataset']['id']}/images"))
     shown = np.asarray(Image.open(io.BytesIO(api.get(image["thumbnail_url"]).content)).convert("L"))
@@ -308,7 +332,9 @@ def test_a_blob_that_was_lost_is_a_problem_and_not_a_crash(api: TestClient, sett
         assert is_problem(api.get(f"/images/{image['id']}/{path}"), 503, "unavailable")
 
 
-def test_deleting_a_dataset_takes_its_blobs_and_leaves_other_datasets(api: TestClient, settings: Settings) -> None:
+def test_deleting_a_dataset_takes_its_blobs_and_leaves_other_datasets(
+    api: TestClient, settings: Settings
+) -> None:
     doomed = made(api, ("z.zip", zipped(("a.png", png(1)))))
     kept = made(api, ("a.png", png(1)))
     path = f"/datasets/{doomed['dataset']['id']}"
@@ -324,9 +350,7 @@ def test_deleting_a_dataset_takes_its_blobs_and_leaves_other_datasets(api: TestC
     assert [p.parent.name for p in blobs] == [kept["dataset"]["id"]]
 
 
-def test_a_dataset_with_versions_can_be_deleted(
-    api: TestClient, sessions: sessionmaker[Session]
-) -> None:
+def test_a_dataset_with_versions_can_be_deleted(api: TestClient, sessions: sessionmaker[Session]) -> None:
     body = made(api, ("a.png", png(1)), data={"options": '{"purify": false}'})
     image = next(pages(api, f"/datasets/{body['dataset']['id']}/images"))
     write_version(sessions, body["dataset"]["id"], [image["id"]], suspects=1)

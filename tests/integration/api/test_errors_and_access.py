@@ -1,0 +1,222 @@
+"""Errors are problems with a request id, strangers stay outside, readiness tells what is missing."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+from sqlalchemy.orm import Session, sessionmaker
+
+from siftline.main import create_app
+from siftline.settings import Settings
+from siftline.store import workers
+from siftline.store.session import transaction
+from tests.integration.api.conftest import is_problem, open_client, png, statuses, upload, zipped
+
+Start = Callable[..., TestClient]
+sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@sqlite_only
+def test_an_unknown_path_is_a_problem(api: TestClient) -> None:
+    assert is_problem(api.get("/nowhere"), 404, "not-found")
+    assert is_problem(api.get("/datasets/"), 404, "not-found")
+    assert is_problem(api.get("/datasets/no-uuid"), 422, "validation-error")
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/datasets", "GET, POST"),
+        ("PATCH", "/datasets/0190a0a0-0000-7000-8000-000000000000", "GET, DELETE"),
+        ("GET", "/jobs/0190a0a0-0000-7000-8000-000000000000/cancel", "POST"),
+        ("TRACE", "/healthz", "GET"),
+    ],
+)
+def test_a_wrong_method_is_told_all_the_right_ones(
+    api: TestClient, method: str, path: str, allowed: str
+) -> None:
+    answer = api.request(method, path)
+    assert is_problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == allowed
+
+
+@sqlite_only
+def test_a_request_id_is_kept_if_it_is_sane_and_made_if_it_is_not(api: TestClient) -> None:
+    assert (
+        api.get("/healthz", headers={"X-Request-ID": "ci-7.build_3"}).headers["x-request-id"]
+        == "ci-7.build_3"
+    )
+    for odd in ("a b", "x" * 65, "<script>"):
+        made = api.get("/nowhere", headers={"X-Request-ID": odd}).headers["x-request-id"]
+        assert made != odd
+        assert len(made) == 32
+
+
+@sqlite_only
+def test_an_unforeseen_error_tells_the_log_and_nobody_else(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(settings)
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("the password is 1234")
+
+    with TestClient(app, base_url="http://localhost", client=("::1", 1)) as api:
+        answer = api.get("/broken", headers={"X-Request-ID": "find-me"})
+    assert is_problem(answer, 500, "internal-error")
+    assert "1234" not in answer.text
+    assert "find-me" in caplog.text
+    assert "the password is 1234" in caplog.text
+
+
+@sqlite_only
+def test_a_body_that_is_no_upload_may_be_a_megabyte(api: TestClient) -> None:
+    path = "/datasets/0190a0a0-0000-7000-8000-000000000000/purifications"
+    kinds: tuple[Any, ...] = (b" " * 2_000_000, iter([b" " * 100_000] * 20))
+    for body in kinds:
+        answer = api.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert is_problem(answer, 413, "too-large")
+    odd = api.post(path, content=b"", headers={"Content-Length": "9" * 5000})
+    assert is_problem(odd, 413, "too-large")
+
+
+@sqlite_only
+def test_without_a_key_only_this_machine_is_served(settings: Settings) -> None:
+    for host, client in (
+        ("127.0.0.1", "10.0.0.9"),
+        ("evil.example", "127.0.0.1"),
+        ("127.0.0.1.evil.example", "127.0.0.1"),
+        ("127.0.0.1", "testclient"),
+    ):
+        with open_client(settings, host, client) as api:
+            assert is_problem(api.get("/datasets"), 403, "forbidden")
+            assert is_problem(api.get("/openapi.json"), 403, "forbidden")
+            assert api.get("/healthz").status_code == 200
+    for host in ("localhost:8000", "[::1]", "127.0.0.1"):
+        with open_client(settings, host, "::1") as api:
+            assert api.get("/datasets").status_code == 200
+
+
+@sqlite_only
+def test_a_page_from_elsewhere_cannot_post_through_the_browser(api: TestClient) -> None:
+    for origin in ("https://evil.example", "null", "http://[broken"):
+        answer = upload(api, ("a.png", png(1)), headers={"Origin": origin})
+        assert is_problem(answer, 403, "forbidden")
+    assert upload(api, ("a.png", png(1)), headers={"Origin": "http://127.0.0.1:8000"}).status_code == 202
+
+
+@sqlite_only
+def test_with_a_key_every_path_but_health_asks_for_it(settings: Settings) -> None:
+    keyed = settings.model_copy(update={"api_key": SecretStr("s3cret")})
+    with open_client(keyed, "siftline.example", "10.0.0.9") as api:
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "Basic s3cret"},
+            {"X-API-Key": "ü"},
+        ):
+            encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+            for path in ("/", "/datasets", "/docs", "/openapi.json", "/readyz", "/nowhere"):
+                answer = api.get(path, headers=encoded)  # type: ignore[arg-type]
+                assert is_problem(answer, 401, "unauthorized")
+                assert answer.headers["www-authenticate"] == "Bearer"
+        assert api.get("/healthz").status_code == 200
+        for headers in ({"Authorization": "bearer s3cret"}, {"X-API-Key": "s3cret"}):
+            assert api.get("/datasets", headers=headers).status_code == 200
+
+
+@sqlite_only
+def test_the_root_leads_to_the_manual(api: TestClient) -> None:
+    assert api.get("/").status_code == 200
+    assert "Siftline" in api.get("/docs").text
+
+
+def test_ready_means_database_migrations_storage_and_a_worker(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    answer = api.get("/readyz")
+    assert is_problem(answer, 503, "not-ready")
+    assert [e["loc"] for e in answer.json()["errors"]] == [["worker"]]
+    with transaction(sessions) as session:
+        workers.beat(session, "w")
+    answer = api.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    assert answer.json()["checks"] == dict.fromkeys(("database", "migrations", "storage", "worker"), "ok")
+
+
+def test_a_database_that_nobody_migrated_is_not_ready(empty_database_url: str, tmp_path: Path) -> None:
+    with open_client(Settings(data_dir=tmp_path / "d", database_url=empty_database_url)) as api:
+        answer = api.get("/readyz")
+    assert is_problem(answer, 503, "not-ready")
+    told = {e["loc"][0]: e["msg"] for e in answer.json()["errors"]}
+    assert "siftline migrate" in told["migrations"]
+
+
+@sqlite_only
+def test_a_broker_that_is_away_is_not_ready_and_uploads_are_still_taken(
+    api_with: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = api_with(redis_url="redis://127.0.0.1:1/0")
+    with caplog.at_level(logging.ERROR):
+        assert upload(api, ("a.png", png(1))).status_code == 202
+    missing = [e["loc"][0] for e in api.get("/readyz").json()["errors"]]
+    assert missing == ["worker", "broker"]
+
+
+def test_a_database_that_went_away_is_a_503_that_says_when_to_come_back(tmp_path: Path) -> None:
+    away = Settings(data_dir=tmp_path, database_url="postgresql+psycopg://x@127.0.0.1:1/x")
+    with open_client(away) as api:
+        answer = api.get("/datasets")
+        assert is_problem(answer, 503, "unavailable")
+        assert answer.headers["retry-after"] == "5"
+        assert is_problem(api.get("/readyz"), 503, "not-ready")
+
+
+def from_source(api: TestClient, uri: str) -> Any:
+    return api.post("/datasets", json={"name": "x", "source": {"uri": uri}, "options": {"purify": False}})
+
+
+@sqlite_only
+def test_a_folder_below_a_source_root_is_read_without_leaving_it(api_with: Start, tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "b ü").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "secret.png").write_bytes(png(9))
+    (root / "b ü" / "2.png").write_bytes(png(2))
+    (root / "1.png").write_bytes(png(1))
+    (root / "more.zip").write_bytes(zipped(("3.png", png(3))))
+    (root / "link.png").symlink_to(outside / "secret.png")
+    (root / "linked").symlink_to(outside)
+    (root / ".hidden.png").write_bytes(png(4))
+    api = api_with(source_roots=(root,))
+    body = from_source(api, root.as_uri()).json()
+    assert statuses(body) == [
+        ("1.png", "accepted", None),
+        ("link.png", "rejected", "unsafe-path"),
+        ("3.png", "accepted", None),
+        ("b ü/2.png", "accepted", None),
+    ]
+    assert (root / "1.png").exists()
+    one = from_source(api, (root / "1.png").as_uri()).json()
+    assert statuses(one) == [("1.png", "accepted", None)]
+    for uri in (
+        outside.as_uri(),
+        f"{root.as_uri()}/../outside",
+        f"{root.as_uri()}/linked",
+        "file:///etc/passwd",
+    ):
+        assert is_problem(from_source(api, uri), 403, "forbidden")
+    assert is_problem(from_source(api, f"{root.as_uri()}/nothing"), 422, "unprocessable")
+    assert is_problem(from_source(api, "http://127.0.0.1/"), 422, "validation-error")
+    assert is_problem(from_source(api, f"{root.as_uri()}/%00"), 422, "unprocessable")
+
+
+@sqlite_only
+def test_no_source_is_read_unless_a_root_is_set(api: TestClient, tmp_path: Path) -> None:
+    assert is_problem(from_source(api, tmp_path.as_uri()), 403, "forbidden")
