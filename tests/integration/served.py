@@ -23,9 +23,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return ours | {"COLUMNS": "400"} | extra
 
 
-def siftline(
-    *arguments: object, timeout_s: float = 120, **environment: str
-) -> "subprocess.CompletedProcess[str]":
+def siftline(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*SIFTLINE, *map(str, arguments)],
         capture_output=True,
