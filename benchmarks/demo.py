@@ -70,7 +70,8 @@ def main() -> int:
         if given.keep:
             say(f"\nThe server stays at {url} until Ctrl-C: {url}/datasets/{split.dataset_id}/purified")
             signal.pause()
-    say(f"To look again: siftline serve --data-dir {given.out / 'data'}")
+    command = os.path.relpath(Path(sys.executable).with_name("siftline"))
+    say(f"To look again: {command} serve --data-dir {given.out / 'data'}")
     say(f"then open http://127.0.0.1:8000/datasets/{split.dataset_id}/purified")
     return 0
 
