@@ -76,12 +76,6 @@ def test_the_same_tile_gives_the_same_bits_in_any_company(lite: Backbone, tiles:
     assert np.array_equal(together, backwards)
 
 
-def test_a_second_load_gives_the_same_bits(lite: Backbone, tiles: np.ndarray) -> None:
-    again = load_backbone(PRESETS["lite"], None, device="cpu")
-    assert again.fingerprint == lite.fingerprint
-    assert np.array_equal(again.patch_features(tiles), lite.patch_features(tiles))
-
-
 def test_openvino_agrees_with_torch(lite: Backbone, tiles: np.ndarray) -> None:
     torch_engine = TorchEngine(load_embedder(PRESETS["lite"], None), torch.device("cpu"), half=False)
     expected = torch_engine(tiles).astype(np.float32)
