@@ -1,0 +1,99 @@
+"""`siftline purify`: the whole job in one command, in real processes with the real backbone."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from siftline import Client
+from siftline.schemas import Purified
+from tests.integration.served import SIFTLINE, clean_environment, serve, siftline, some_images
+
+IMAGES = 24
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of one thing under changing light; number 5 has a scratch."""
+    folder = tmp_path_factory.mktemp("parts")
+    rows, columns = np.mgrid[:96, :96]
+    for number in range(IMAGES):
+        rng = np.random.default_rng(number)
+        grey = 128 + 60 * np.sin(rows / 6) * np.cos(columns / 9) + rng.normal(0, 6, (96, 96))
+        if number == 5:
+            grey[abs(rows - columns) < 4] = 255
+        Image.fromarray(grey.clip(0, 255).astype(np.uint8)).save(folder / f"part-{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def purified_folder(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in which `parts` were purified, with the answer beside it as split.json."""
+    folder = tmp_path_factory.mktemp("purified")
+    answer = siftline("purify", parts, "--data-dir", folder / "data", "--json", folder / "split.json")
+    assert answer.returncode == 0, answer.stderr
+    assert f"{IMAGES} accepted" in answer.stderr
+    assert "contamination" in answer.stdout
+    return folder
+
+
+def test_every_image_is_ranked_once_and_counted_on_one_side(purified_folder: Path) -> None:
+    split = Purified.model_validate_json((purified_folder / "split.json").read_text())
+    assert [item.rank for item in split.items] == list(range(1, IMAGES + 1))
+    assert [item.score for item in split.items] == sorted((item.score for item in split.items), reverse=True)
+    assert split.counts.clean + split.counts.suspect == IMAGES
+    assert split.items[0].name == "part-05.png"
+
+
+def test_a_server_on_the_same_folder_gives_the_same_answer(purified_folder: Path) -> None:
+    split = Purified.model_validate_json((purified_folder / "split.json").read_text())
+    with serve(purified_folder / "data") as served, Client(served.url) as client:
+        assert client.purified(split.dataset_id) == split
+        pages = list(client.purified_pages(split.dataset_id, page=7))
+        assert [item for page in pages for item in page.items] == split.items
+        assert client.purified(split.dataset_id, limit=3).items == split.items[:3]
+        shown = siftline("purified", split.dataset_id, "--top", 2, "--url", served.url)
+        heat = client.image_file(split.items[0].image_id, "heatmap")
+    assert "part-05.png" in shown.stdout
+    assert heat.startswith(b"\x89PNG")
+
+
+def test_the_answer_for_programs_is_the_only_thing_on_standard_output(parts: Path) -> None:
+    answer = siftline("purify", parts, "--json", "-")
+    assert Purified.model_validate_json(answer.stdout).counts.clean > 0
+
+
+def test_a_folder_without_an_image_fails_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    answer = siftline("purify", tmp_path)
+    assert answer.returncode == 1
+    assert "refused notes.txt" in answer.stderr
+    assert "no image to purify" in answer.stderr
+
+
+def test_an_unknown_backbone_is_a_usage_error_that_names_the_known_ones(tmp_path: Path) -> None:
+    answer = siftline("purify", some_images(tmp_path, range(3)), "--backbone", "resnet-9000")
+    assert answer.returncode == 2
+    assert "lite" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_ctrl_c_ends_it_at_once_and_leaves_the_folder_in_order(parts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    command = [*SIFTLINE, "purify", str(parts), "--data-dir", str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment(), text=True) as process:
+        assert process.stderr is not None
+        while "running" not in (line := process.stderr.readline()):
+            assert line, "it ended before it began"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(30) == 130
+    assert "Traceback" not in rest
+    with serve(folder) as served, Client(served.url) as client:
+        job = next(client.jobs())
+        assert client.wait(job, timeout_s=120).state == "succeeded"
