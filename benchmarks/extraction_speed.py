@@ -46,9 +46,8 @@ def main() -> None:
     began = perf_counter()
     backbone = load_backbone(preset, find_weights(preset, arguments.weights_dir))
     print(f"{backbone.preset.name} ({backbone.engine.tag}) loaded in {perf_counter() - began:.1f} s")
-    print(
-        f"{'run':8} {'images/s':>9} {'tiles/s':>8} {'seconds':>8} {'CPU ms/image':>13} {'load':>6} {'peak MiB':>9}"
-    )
+    columns = ("run", "images/s", "tiles/s", "seconds", "CPU ms/image", "load", "peak MiB")
+    print("{:8} {:>9} {:>8} {:>8} {:>13} {:>6} {:>9}".format(*columns))
     for repeat in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:
             for label in (f"cold {repeat + 1}", "cached"):
