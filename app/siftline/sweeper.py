@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from siftline.dispatch import Bell, make_bell, ring_after_commit
+from siftline.dispatch import Bell, make_bell, ring_after_commit, silent
 from siftline.domain.jobs import JobState
 from siftline.settings import Settings
 from siftline.store import jobs, workers
@@ -56,6 +56,8 @@ def _repair(session: Session, settings: Settings, bell: Bell, job: Job) -> JobSt
 
 
 def _ring_again(session: Session, settings: Settings, bell: Bell) -> int:
+    if bell is silent:
+        return 0
     # While every worker is busy a waiting job is no sign of a lost message; ringing would only pile up more.
     idle = len(workers.alive(session, settings.lease_s)) - jobs.count_held(session)
     if idle <= 0:

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -30,20 +30,11 @@ def job_id(sessions: sessionmaker[Session], tmp_path: Path) -> UUID:
     return add_job(sessions, diary=str(tmp_path / "diary"), seconds=1.0)
 
 
-@pytest.fixture
-def is_at_work(sessions: sessionmaker[Session], job_id: UUID) -> Callable[[], bool]:
-    return lambda: read(sessions, job_id).stage == "sleeping"
-
-
-@pytest.fixture
-def is_done(sessions: sessionmaker[Session], job_id: UUID) -> Callable[[], bool]:
-    return lambda: read(sessions, job_id).state == "succeeded"
-
-
 def pid_of_attempt(tmp_path: Path, number: int) -> int:
     return int((tmp_path / "diary").read_text().splitlines()[number - 1])
 
 
+@on_sqlite
 def test_a_killed_worker_takes_its_job_down_and_the_next_one_finishes_it(
     sessions: sessionmaker[Session],
     settings: Settings,

@@ -168,6 +168,7 @@ def test_stopping_the_worker_gives_the_job_back_uncounted(
     assert (job.state, job.attempt, job.owner, job.lease_until) == ("queued", 0, None, None)
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_the_lease_is_kept_while_the_job_runs(
     run: Callable[[UUID], Background],
     sessions: sessionmaker[Session],

@@ -133,6 +133,15 @@ def test_nothing_is_rung_while_every_worker_is_busy(
     assert swept() == Swept()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_nothing_is_rung_where_workers_poll(sessions: sessionmaker[Session], settings: Settings) -> None:
+    with transaction(sessions) as session:
+        workers.beat(session, "idle")
+    job_id = add_job(sessions)
+    assert sweep(sessions, settings, make_bell(settings)) == Swept()
+    assert read(sessions, job_id).rung_at is None
+
+
 def test_several_sweepers_at_once_repair_each_job_once(
     database_url: str, sessions: sessionmaker[Session], settings: Settings
 ) -> None:

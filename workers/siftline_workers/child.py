@@ -39,7 +39,10 @@ JOBS: Mapping[JobKind, JobFunction] = {JobKind.PURIFY: purify}
 
 
 def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
-    order = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the supervisor died before it could tell us what to do
+        return 1
+    order = json.loads(line)
     die_with(order["parent"], signal.SIGKILL)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
