@@ -36,6 +36,7 @@ from siftline.schemas import (
     Page,
     Purified,
     PurifyOptions,
+    Receipt,
     Source,
     Verdict,
 )
@@ -138,15 +139,25 @@ class Client:
     def dataset(self, dataset_id: UUID) -> Dataset:
         return self._get(f"/datasets/{dataset_id}", Dataset)
 
+    def receipts(self, dataset_id: UUID) -> Iterator[Receipt]:
+        """What became of each file that was ever sent to the dataset, oldest first."""
+        return self._pages(f"/datasets/{dataset_id}/receipts", Page[Receipt], {})
+
     def delete_dataset(self, dataset_id: UUID) -> None:
         self._connection.send("DELETE", f"/datasets/{dataset_id}", twice=False)
 
     # images
 
     def images(
-        self, dataset_id: UUID, *, verdict: Verdict | None = None, min_score: float | None = None
+        self,
+        dataset_id: UUID,
+        *,
+        verdict: Verdict | None = None,
+        min_score: float | None = None,
+        name_contains: str | None = None,
     ) -> Iterator[Image]:
-        query = {"verdict": verdict, "min_score": min_score}
+        """In upload order, with what the newest version says of each."""
+        query = {"verdict": verdict, "min_score": min_score, "q": name_contains}
         return self._pages(f"/datasets/{dataset_id}/images", Page[Image], query)
 
     def image(self, image_id: UUID) -> Image:
