@@ -4,13 +4,23 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 T = TypeVar("T")
 Verdict = Literal["clean", "suspect"]
 Interval = tuple[float, float]
 # Control characters have no place in names, and PostgreSQL cannot store NUL.
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool | str):
+        raise ValueError("a number is expected")
+    return value
+
+
+# Pydantic takes true for 1 and "1" for 1; JSON has types, and a typo should not pass for one of them.
+Number = BeforeValidator(_number)
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -37,19 +47,19 @@ class PurifyOptions(Strict):
     backbone: Text | None = Field(
         None, max_length=100, description="Preset name; the server's default if unset."
     )
-    seed: int = Field(0, ge=0, lt=2**31)
-    subsets: int = Field(5, ge=2, le=20, description="K disjoint subsets per partition (LLBNAD).")
-    partitions: int = Field(4, ge=1, le=32, description="R random partitions (LLBNAD).")
-    cost_ratio: float = Field(
+    seed: Annotated[int, Number] = Field(0, ge=0, lt=2**31)
+    subsets: Annotated[int, Number] = Field(5, ge=2, le=20, description="K disjoint subsets per partition (LLBNAD).")
+    partitions: Annotated[int, Number] = Field(4, ge=1, le=32, description="R random partitions (LLBNAD).")
+    cost_ratio: Annotated[float, Number] = Field(
         4.0, gt=0, le=100, description="Cost of keeping a bad image over that of losing a good one."
     )
-    contamination_hint: Probability | None = Field(
+    contamination_hint: Annotated[Probability, Number] | None = Field(
         None, description="A prior guess of the share of bad images: a hint, never a fixed fraction."
     )
 
 
 class DatasetOptions(PurifyOptions):
-    purify: bool = Field(True, description="Start purifying as soon as the images are in.")
+    purify: bool = Field(True, strict=True, description="Start purifying as soon as the images are in.")
 
 
 class Source(Strict):

@@ -21,7 +21,8 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 LOOK_EVERY_S = 0.5
 PING_EVERY_S = 15.0
-STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+EVENT = {name: {"type": "string"} for name in ("event", "id")} | {"data": {"$ref": "#/components/schemas/Job"}}
+STREAM = {"text/event-stream": {"schema": {"type": "object", "properties": EVENT}}}
 
 
 @router.get("")

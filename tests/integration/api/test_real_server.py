@@ -1,0 +1,118 @@
+"""What only a real server process can show: memory, cut connections, sudden death."""
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.integration.api.conftest import encoded, png, spool_is_empty
+from tests.integration.api.server import Server
+
+BOUNDARY = "b"
+HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"), max_request_bytes=400 * MIB)
+    server.start()
+    yield server
+    server.kill()
+
+
+def part(name: str, data: bytes) -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    return head.encode() + data + b"\r\n"
+
+
+NAME = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="name"\r\n\r\nbig\r\n'.encode()
+END = f"--{BOUNDARY}--\r\n".encode()
+HALF_A_REQUEST = (
+    b"POST /datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000000\r\n"
+    + f"Content-Type: {HEADERS['Content-Type']}\r\n\r\n".encode()
+    + NAME
+    + part("a.png", bytes(2 * MIB))
+)
+
+
+def test_memory_stays_flat_during_a_large_upload(server: Server) -> None:
+    """300 MiB in 100 images: a server that held the body would grow by it; a decoded image has 3 MiB."""
+    pixels = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
+
+    def body() -> Iterator[bytes]:
+        yield NAME
+        for i in range(100):
+            pixels[0, 0] = i
+            yield part(f"{i}.bmp", encoded(Image.fromarray(pixels), "BMP"))
+        yield END
+
+    httpx2.post(f"{server.url}/datasets", content=NAME + part("a.png", png(1)) + END, headers=HEADERS)
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    answer = httpx2.post(f"{server.url}/datasets", content=body(), headers=HEADERS, timeout=120)
+    assert answer.status_code == 202
+    assert answer.json()["dataset"]["images"] == 100
+    peak = int(Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    assert peak - before < 64 * MIB
+    assert spool_is_empty(server.settings)
+
+
+def test_a_body_announced_too_large_is_refused_before_it_is_sent(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.putrequest("POST", "/datasets")
+    connection.putheader("Content-Type", HEADERS["Content-Type"])
+    connection.putheader("Content-Length", str(500 * MIB))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
+    connection.close()
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(server: Server) -> None:
+    before = server.datasets()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = f"POST /datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {HEADERS['Content-Type']}\r\n"
+        connection.sendall(
+            f"{head}Content-Length: 5000000\r\n\r\n".encode() + NAME + part("a", bytes(2 * MIB))
+        )
+        wait_until(lambda: not spool_is_empty(server.settings))
+    wait_until(lambda: spool_is_empty(server.settings))
+    assert server.datasets() == before
+
+
+def test_a_server_killed_during_an_upload_starts_clean_and_has_lost_nothing_it_answered(
+    server: Server,
+) -> None:
+    before = server.datasets()
+    whole = NAME + part("a.png", png(1)) + END
+    first = httpx2.post(f"{server.url}/datasets", content=whole, headers=HEADERS).json()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = f"POST /datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {HEADERS['Content-Type']}\r\n"
+        connection.sendall(
+            f"{head}Content-Length: 5000000\r\n\r\n".encode() + NAME + part("b", bytes(2 * MIB))
+        )
+        wait_until(lambda: not spool_is_empty(server.settings))
+        server.kill()
+    assert not spool_is_empty(server.settings)
+    server.start()
+    assert spool_is_empty(server.settings)
+    assert server.datasets()[1:] == before
+    assert server.datasets()[0] == first["dataset"]
+    images = httpx2.get(f"{server.url}/datasets/{first['dataset']['id']}/images").json()["items"]
+    assert httpx2.get(server.url + images[0]["content_url"]).content == png(1)
+
+
+def wait_until(happened: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen within 20 s"
+        time.sleep(0.05)
