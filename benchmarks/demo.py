@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from siftline import Client
+from siftline import Client, SiftlineError
 from siftline.cli.output import (
     JobProgress,
     duration,
@@ -56,7 +56,7 @@ def main() -> int:
     began = time.monotonic()
     fresh(given.out)
     originals = zip_of_cells(given.out / "cells.zip")
-    with serving(given.out) as url, Client(url) as client:
+    with serving(given.out) as url, Client(url) as client, said_in_one_line(given.out):
         say(f"Siftline is at {url}; the page of its API is {url}/docs")
         split = purified_by(client, given.out / "cells.zip", given.seed)
         print_purified(split, top=10)
@@ -74,6 +74,14 @@ def main() -> int:
     say(f"To look again: {command} serve --data-dir {given.out / 'data'}")
     say(f"then open http://127.0.0.1:8000/datasets/{split.dataset_id}/purified")
     return 0
+
+
+@contextmanager
+def said_in_one_line(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except SiftlineError as error:
+        raise SystemExit(f"{error.detail}\nThe server's log is {out / 'server.log'}") from error
 
 
 def fresh(folder: Path) -> None:

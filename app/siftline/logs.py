@@ -8,3 +8,5 @@ def set_up_logging(level: int = logging.INFO) -> None:
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s", force=True
     )
+    # FAISS tells, at every start, which of its builds it did not find.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
