@@ -17,7 +17,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
@@ -69,7 +69,8 @@ def main() -> int:
         say(f"  {given.out / 'contact-sheet.png'}   the {SHEET_IMAGES} most suspect beside their heat maps")
         if given.keep:
             say(f"\nThe server stays at {url} until Ctrl-C: {url}/datasets/{split.dataset_id}/purified")
-            signal.pause()
+            with suppress(KeyboardInterrupt):
+                signal.pause()
     command = os.path.relpath(Path(sys.executable).with_name("siftline"))
     say(f"To look again: {command} serve --data-dir {given.out / 'data'}")
     say(f"then open http://127.0.0.1:8000/datasets/{split.dataset_id}/purified")
@@ -121,8 +122,6 @@ def serving(out: Path) -> Iterator[str]:
         )
     try:
         yield address_in(log, server)
-    except KeyboardInterrupt:
-        say("Stopping the server …")
     finally:
         server.terminate()
         try:
@@ -233,4 +232,7 @@ def pixels(encoded: bytes) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
