@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from siftline.access.deps import Parts
 from siftline.api.idempotency import Answer, Once
-from siftline.domain.errors import SiftlineError
+from siftline.domain.errors import NotFound, SiftlineError
 from siftline.schemas import DatasetCreated, DatasetFromSource, NewDataset
 from siftline.services import datasets, ingest, sources
 from siftline.services.archives import RefusedFile
@@ -71,7 +71,7 @@ def new_dataset(parts: Parts, folder: SpoolFolder, sent: Sent, new: NewDataset, 
 
 
 def more_images(parts: Parts, folder: SpoolFolder, sent: Sent, dataset_id: UUID, once: Once) -> Answer:
-    """Blocking; in a thread. Blobs stay whatever happens: another request may have sent the same images."""
+    """Blocking; in a thread. After an error the blobs stay: another request may have sent the same images."""
     if (earlier := once.earlier()) is not None:
         return earlier
     files = _taken_in(parts, folder, sent, dataset_id)
@@ -80,7 +80,11 @@ def more_images(parts: Parts, folder: SpoolFolder, sent: Sent, dataset_id: UUID,
         added = datasets.add_images(session, dataset_id, files, bell=parts.bell, settings=parts.settings)
         return _answer(added)
 
-    return once.do(work)
+    try:
+        return once.do(work)
+    except NotFound:  # deleted while the batch was on its way
+        datasets.delete_bytes(parts.blobs, dataset_id)
+        raise
 
 
 def from_source(parts: Parts, folder: SpoolFolder, new: DatasetFromSource, once: Once) -> Answer:

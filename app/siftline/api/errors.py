@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from errno import EDQUOT, ENOSPC
 from http import HTTPStatus
 from typing import Any
 
@@ -36,6 +37,11 @@ class MethodNotAllowed(SiftlineError):
     title = "The path does not take this method"
 
 
+class StorageFull(Unavailable):
+    code = "storage-full"
+    title = "The storage is full"
+
+
 class InternalError(SiftlineError):
     """What everything unforeseen looks like from outside."""
 
@@ -48,6 +54,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SiftlineError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OSError, _storage_full)
     for away in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(away, _database_away)
 
@@ -118,6 +125,13 @@ def _methods_of(request: Request) -> list[str]:
     routes = request.app.router.routes
     scopes = [(method, dict(request.scope, method=method)) for method in METHODS]
     return [m for m, scope in scopes if any(r.matches(scope)[0] is Match.FULL for r in routes)]
+
+
+def _storage_full(request: Request, error: Exception) -> Response:
+    if not isinstance(error, OSError) or error.errno not in (ENOSPC, EDQUOT):
+        raise error
+    log.error("request %s: the storage is full", request_id_of(request.scope))
+    return _told(request, StorageFull("The server has no room for this right now.", retry_after_s=300))
 
 
 def _database_away(request: Request, error: Exception) -> Response:

@@ -2,8 +2,6 @@
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 from uuid import UUID
 
@@ -25,6 +23,7 @@ from siftline.settings import Settings
 from siftline.store import images, purifications
 from siftline.store.blobs import Blobs, image_key, thumbnail_key
 from siftline.store.models import Image, PurifiedItem
+from siftline.store.spool import Spool
 
 THUMBNAIL_SIDE = 320
 HEATMAP_SIDE = 1024
@@ -74,7 +73,7 @@ def content(blobs: Blobs, subject: Subject) -> BinaryIO:
         raise Unavailable("The image's bytes are missing from the storage.", retry_after_s=60) from error
 
 
-def thumbnail(blobs: Blobs, decoders: Executor, subject: Subject, settings: Settings) -> bytes:
+def thumbnail(blobs: Blobs, spool: Spool, decoders: Executor, subject: Subject, settings: Settings) -> bytes:
     """WebP, made on first sight and kept beside the image."""
     key = thumbnail_key(subject.image.dataset_id, subject.image.sha256)
     try:
@@ -82,9 +81,9 @@ def thumbnail(blobs: Blobs, decoders: Executor, subject: Subject, settings: Sett
             return kept.read()
     except FileNotFoundError:
         made = decoders.submit(_thumbnail, blobs, subject, settings).result()
-    with NamedTemporaryFile(dir=settings.spool_dir, delete=False) as file:
-        file.write(made)
-    blobs.put(key, Path(file.name))
+    with spool.folder() as folder, folder.writer("thumbnail") as writer:
+        writer.write(made)
+        blobs.put(key, writer.close().path)
     return made
 
 

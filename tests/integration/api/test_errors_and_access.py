@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from siftline.main import create_app
 from siftline.settings import Settings
 from siftline.store import workers
 from siftline.store.session import transaction
-from tests.integration.api.conftest import is_problem, open_client, png, statuses, upload, zipped
+from siftline.store.spool import SpoolWriter
+from tests.integration.api.conftest import (
+    is_problem,
+    open_client,
+    png,
+    spool_is_empty,
+    statuses,
+    upload,
+    zipped,
+)
 
 Start = Callable[..., TestClient]
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -73,6 +83,20 @@ def test_an_unforeseen_error_tells_the_log_and_nobody_else(
     assert "1234" not in answer.text
     assert "find-me" in caplog.text
     assert "the password is 1234" in caplog.text
+
+
+@sqlite_only
+def test_a_full_disk_is_told_as_such_and_leaves_nothing(
+    api: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: SpoolWriter, data: bytes) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SpoolWriter, "write", full)
+    answer = upload(api, ("a.png", png(1)))
+    assert is_problem(answer, 503, "storage-full")
+    assert "retry-after" in answer.headers
+    assert spool_is_empty(settings)
 
 
 @sqlite_only

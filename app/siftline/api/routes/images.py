@@ -53,7 +53,7 @@ def get_thumbnail(parts: PartsDep, image_id: UUID) -> Response:
     """WebP, its longer side at most 320 pixels."""
     with reading(parts.sessions) as session:
         subject = pictures.find(session, image_id)
-    webp = pictures.thumbnail(parts.blobs, parts.decoders, subject, parts.settings)
+    webp = pictures.thumbnail(parts.blobs, parts.spool, parts.decoders, subject, parts.settings)
     return Response(webp, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
 
 

@@ -21,7 +21,8 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 LOOK_EVERY_S = 0.5
 PING_EVERY_S = 15.0
-EVENT = {name: {"type": "string"} for name in ("event", "id")} | {"data": {"$ref": "#/components/schemas/Job"}}
+JOB = {"$ref": "#/components/schemas/Job"}
+EVENT = {"event": {"type": "string"}, "id": {"type": "string"}, "data": JOB}
 STREAM = {"text/event-stream": {"schema": {"type": "object", "properties": EVENT}}}
 
 
