@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_an_unknown_backbone_is_a_usage_error_that_names_the_known_ones(tmp_path
     assert "Traceback" not in answer.stderr
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Programs started from a shell's background ignore Ctrl-C, and hand that on to what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_it_at_once_and_leaves_the_folder_in_order(parts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     command = [*SIFTLINE, "purify", str(parts), "--data-dir", str(folder)]

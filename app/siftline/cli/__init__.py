@@ -4,6 +4,7 @@ Exit codes: 0 done · 1 the answer is no (the job failed, nothing to show yet, e
 2 usage (options, files, unknown ids, a wrong key) · 3 the server is out of reach or too slow · 130 Ctrl-C.
 """
 
+import signal
 import sys
 
 import typer
@@ -26,6 +27,8 @@ remote.add_to(app)
 
 def main() -> None:
     """Run the command line; every error is one line that says what to do."""
+    # Unwinds, so that temporary folders go and workers stop; as the shell counts it, 128 + SIGTERM.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
     except (SiftlineError, TimeoutError, OSError) as error:
