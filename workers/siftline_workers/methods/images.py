@@ -1,10 +1,11 @@
 """From an image of any shape to square tiles for a backbone, and back from tile grids to one patch grid.
 
-The rule: the short axis becomes one tile side S; the long axis is cut into floor(long / short) equal tiles.
-So every camera format under 2 : 1 is one tile, and images of one set that are cropped a little differently
-are seen at one scale: with a boundary at sqrt(2) half of a set's images could be one tile and half two, and the
-ranking of Magnetic Tile fell by .02-.03 (benchmarks/LOG.md). An axis is squeezed against the other by less than
-2, from four tiles on by less than 1.25. Beyond 128 : 1 there are 128 tiles: still 32,768 pixels long at S = 256.
+The rule: under 3 : 1 an image is one tile; from there on the short axis becomes one tile side S and the long axis
+is cut into floor(long / short) equal tiles. The boundary is far out on purpose: images of one set that are cropped
+a little differently must be seen at one scale. With it at sqrt(2) a set can be half one tile and half two, and
+Magnetic Tile's ranking loses .02-.03 AUROC at either sqrt(2) or 2 (benchmarks/LOG.md). An axis is squeezed against
+the other by less than 3, from three tiles on by less than 1.34. Beyond 128 : 1 there are 128 tiles: still 32,768
+pixels long at S = 256.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MAX_TILES = 128
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 """Part of every fingerprint: raise it when the pixels that a backbone reads change."""
 
 
@@ -23,7 +24,7 @@ def tile_layout(height: int, width: int) -> tuple[int, int]:
     short, long = sorted((height, width))
     if short < 1:
         raise ValueError(f"an image needs at least one pixel, got {height} x {width}")
-    tiles = min(long // short, MAX_TILES)
+    tiles = min(long // short, MAX_TILES) if long >= 3 * short else 1
     return (tiles, 1) if height > width else (1, tiles)
 
 
