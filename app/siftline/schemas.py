@@ -15,7 +15,7 @@ Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 def _number(value: object) -> object:
     if isinstance(value, bool | str):
-        raise ValueError("a number is expected")
+        raise ValueError("a number is expected")  # noqa: TRY004 - pydantic reports only this one as invalid
     return value
 
 
@@ -48,7 +48,9 @@ class PurifyOptions(Strict):
         None, max_length=100, description="Preset name; the server's default if unset."
     )
     seed: Annotated[int, Number] = Field(0, ge=0, lt=2**31)
-    subsets: Annotated[int, Number] = Field(5, ge=2, le=20, description="K disjoint subsets per partition (LLBNAD).")
+    subsets: Annotated[int, Number] = Field(
+        5, ge=2, le=20, description="K disjoint subsets per partition (LLBNAD)."
+    )
     partitions: Annotated[int, Number] = Field(4, ge=1, le=32, description="R random partitions (LLBNAD).")
     cost_ratio: Annotated[float, Number] = Field(
         4.0, gt=0, le=100, description="Cost of keeping a bad image over that of losing a good one."

@@ -28,7 +28,7 @@ ZIP_DIRECTORY_BYTES_PER_ENTRY = 256  # zipfile reads the central directory into 
 # No lzma: an entry may ask for a dictionary of 4 GiB.
 ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2}
 ENDS_OF_TAR = {"EOFHeaderError", "EmptyHeaderError"}  # tarfile keeps these to itself
-CLUTTER = {"thumbs.db", "desktop.ini", "ehthumbs.db"}
+CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}
 DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
     ValueError, RuntimeError,
@@ -122,11 +122,11 @@ def kind_of(head: bytes) -> ArchiveKind | None:
 
 
 def is_clutter(name: str) -> bool:
-    """Dot files, `__MACOSX` and the caches of file managers: passed over without a receipt."""
+    """Hidden files and folders and what file managers leave behind: passed over without a receipt."""
     parts = PurePosixPath(name).parts
-    if not parts or parts[-1] == "..":
+    if ".." in parts:
         return False
-    return "__MACOSX" in parts or parts[-1].startswith(".") or parts[-1].lower() in CLUTTER
+    return any(part.startswith(".") or part.lower() in CLUTTER for part in parts)
 
 
 def expand(

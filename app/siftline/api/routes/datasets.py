@@ -78,8 +78,8 @@ def delete_dataset(parts: PartsDep, dataset_id: UUID, afterwards: BackgroundTask
     """Delete a dataset with its blobs; 409 while a job of it is not finished."""
     with transaction(parts.sessions) as session:
         datasets.delete(session, dataset_id)
-    # Bytes last: a crash in between leaves files nobody needs, never a row without its bytes. After the answer,
-    # because a disk may take a minute for 20,000 of them (measured).
+    # Bytes last: a crash in between leaves files nobody needs, never a row without its bytes. And after the
+    # answer, because a disk may take a minute for 20,000 of them (measured).
     afterwards.add_task(datasets.delete_bytes, parts.blobs, dataset_id)
 
 
