@@ -168,7 +168,7 @@ def _expand_zip(
         with _or_damaged(partial(zipfile.ZipFile, file)) as unzipped:
             for info in unzipped.infolist():
                 name = info.filename.replace("\\", "/")
-                if info.is_dir() or is_clutter(name):
+                if name.endswith("/") or is_clutter(name):
                     continue
                 allowance.take_entry()
                 try:

@@ -115,6 +115,16 @@ def test_a_sparse_entry_that_claims_a_terabyte_is_refused(folder: SpoolFolder) -
     assert len(found) == 1
 
 
+def test_an_entry_without_a_name_is_a_file_like_any_other(folder: SpoolFolder) -> None:
+    """Found by damaging archives: zipfile's own `is_dir` raises IndexError for it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("qx", b"bytes")
+    nameless = buffer.getvalue().replace(b"qx", b"\0x")  # zipfile reads names up to the NUL
+    found = list(expand(spooled(folder, nameless), folder, SETTINGS, 50))
+    assert [(item.name, type(item)) for item in found] == [("", SpooledFile)]
+
+
 def test_a_zip_that_lists_more_than_it_may_is_refused_before_its_list_is_read(folder: SpoolFolder) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
