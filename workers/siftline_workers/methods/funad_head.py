@@ -1,0 +1,189 @@
+"""FUN-AD's head: trained in rounds on pseudo-labels from a memory bank that is rebuilt before each round.
+
+See funad.py for the source and the departures. Cost of a round does not depend on the number of images: a bounded
+random sample of patches is drawn from the fold, then a fixed number of updates is made on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.neighbours import NeighbourGraph
+from siftline_workers.methods.pooling import pool_images, robust_z
+from siftline_workers.methods.seeding import Progress, shuffled
+
+_SAMPLE = 65_536  # patches a round learns from
+_MIN_POSITIVES = 8  # fewer are not a class but a handful of accidents
+
+
+@dataclass(frozen=True, slots=True)
+class FunadOptions:
+    """Defaults follow the release where it says something that carries over."""
+
+    rounds: int = 3
+    """Times the bank is rebuilt from the images that look normal now."""
+    folds: int = 2
+    steps: int = 120
+    """Head updates a round."""
+    batch: int = 2048
+    """Patches an update, half of them pseudo-labelled anomalous."""
+    smoothness: float = 2.5
+    """Weight of the mutual-neighbour term."""
+    positive_z: float = 3.0
+    """A patch is pseudo-labelled anomalous this many robust standard deviations above the bank's own."""
+    sure_z: float = 5.0
+    """Below this a positive is doubtful and gets noise."""
+    bank_z: float = 1.0
+    """Images up to this robust score stand in the bank."""
+
+
+class HeadFit:
+    """One fold's head: `run` trains it, `probability` scores any image."""
+
+    def __init__(
+        self,
+        features: PatchFeatures,
+        graph: NeighbourGraph,
+        training: NDArray[np.bool_],
+        options: FunadOptions,
+        seed: int,
+    ) -> None:
+        """`training` (N,) says which images the head may see."""
+        self.features, self.graph, self.training, self.options = features, graph, training, options
+        self.positives = 0
+        self._random = torch.Generator().manual_seed(seed)
+        in_order = [int(i) for i in shuffled(features.ids, seed, "funad") if training[i]]
+        spans = [np.arange(features.offsets[i], features.offsets[i + 1]) for i in in_order]
+        self._rows = np.concatenate(spans) if spans else np.zeros(0, np.int64)
+        sample = self._rows[self._draw(len(self._rows), _SAMPLE)]
+        patches = torch.from_numpy(features.patches[np.sort(sample)].astype(np.float32))
+        self._mean = patches.mean(0) if len(patches) else torch.zeros(features.dim)
+        spread = patches.std(0, correction=0) if len(patches) else torch.ones(features.dim)
+        # Square root: between trusting the projection's variances and giving every axis the same say.
+        self._scale = torch.where(spread > 0, spread.clamp(min=1e-12).rsqrt(), 0.0)
+        self._head = _new_head(features.dim, self._random)
+
+    def run(self, warm_start: NDArray[np.float32], on_progress: Progress) -> int:
+        """All rounds; the number of pseudo-positives in the last. `warm_start` (N,) ranks the first bank."""
+        optimiser = torch.optim.AdamW(self._head.parameters(), lr=1e-3, weight_decay=0.0)
+        scores = warm_start
+        for r in range(self.options.rounds):
+            suspicion = self._suspicion(scores)
+            positive = suspicion > self.options.positive_z
+            self.positives = int(positive.sum())
+            if self.positives < _MIN_POSITIVES or self.positives == len(positive):
+                self.positives = 0
+                return 0
+            sure, doubtful, normal = self._sampled(suspicion)
+            for step in range(self.options.steps):
+                self._update(optimiser, sure, doubtful, normal)
+                on_progress((r + (step + 1) / self.options.steps) / self.options.rounds)
+            if r + 1 < self.options.rounds:
+                scores = self._image_scores()
+        return self.positives
+
+    @torch.no_grad()
+    def probability(self, i: int) -> NDArray[np.float32]:
+        """(P_i,) of image i."""
+        logits = self._head(self._prepared(self.features.of(i)))[:, 0]
+        probability: NDArray[np.float32] = torch.sigmoid(logits).numpy()
+        return probability
+
+    def _prepared(self, patches: NDArray[np.float16]) -> Tensor:
+        prepared = (torch.from_numpy(patches.astype(np.float32)) - self._mean) * self._scale
+        return (
+            prepared
+            * (len(self._scale) / (1 / self._scale[self._scale > 0] ** 2).sum().clamp(min=1e-12)).sqrt()
+        )
+
+    def _suspicion(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(fold's patches,) log distance to the bank, in robust standard deviations of the bank's own patches."""
+        n = len(self.training)
+        in_bank = np.zeros(n, bool)
+        candidates = np.flatnonzero(self.training)
+        in_bank[candidates[robust_z(scores[candidates]) <= self.options.bank_z]] = True
+        log_distance = np.log(self.graph.bank_distance(in_bank) + 1e-6)
+        of_bank = np.repeat(in_bank, np.diff(self.graph.offsets))
+        reference = log_distance[of_bank]
+        median = np.median(reference)
+        spread = 1.4826 * np.median(np.abs(reference - median))
+        if not spread > 1e-6:
+            return np.zeros(len(self._rows), np.float32)
+        suspicion: NDArray[np.float32] = ((log_distance[self._rows] - median) / spread).astype(np.float32)
+        return suspicion
+
+    def _sampled(self, suspicion: NDArray[np.float32]) -> tuple[Tensor, Tensor, Tensor]:
+        """Prepared patches: positives, which of them are doubtful (bool), normals."""
+        positive = np.flatnonzero(suspicion > self.options.positive_z)
+        normal = np.flatnonzero(suspicion <= self.options.positive_z)
+        positive = np.sort(positive[self._draw(len(positive), _SAMPLE // 4)])
+        normal = np.sort(normal[self._draw(len(normal), _SAMPLE)])
+        doubtful = torch.from_numpy(suspicion[positive] < self.options.sure_z)
+        return (
+            self._prepared(self.features.patches[self._rows[positive]]),
+            doubtful,
+            self._prepared(self.features.patches[self._rows[normal]]),
+        )
+
+    def _update(
+        self, optimiser: torch.optim.Optimizer, positives: Tensor, doubtful: Tensor, normals: Tensor
+    ) -> None:
+        half = self.options.batch // 2
+        chosen = torch.randint(len(positives), (half,), generator=self._random)
+        a, b = positives[chosen], normals[torch.randint(len(normals), (half,), generator=self._random)]
+        noise = torch.randn(a.shape, generator=self._random) * a.std(0, correction=0)
+        logits = self._head(torch.cat([a + noise * doubtful[chosen, None], b]))[:, 0]
+        balanced = F.softplus(-logits[:half]).mean() + F.softplus(logits[half:]).mean()
+        # Pairs are looked for among clean patches, in a part of the batch: the term is a mean over pairs.
+        part = torch.cat([a[: half // 4], b[: half // 4]])
+        q, n = mutual_pairs(part)
+        p = torch.sigmoid(self._head(part)[:, 0])
+        smooth = (p[q] - p[n]).abs().mean() / 2 if len(q) else p.new_zeros(())
+        optimiser.zero_grad()
+        (balanced + self.options.smoothness * smooth).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    def _image_scores(self) -> NDArray[np.float32]:
+        """(N,) of the fold's own images, zero elsewhere: they choose the next bank, never the answer."""
+        rows = np.zeros(self.features.n_patches, np.float32)
+        for i in np.flatnonzero(self.training):
+            rows[self.features.offsets[i] : self.features.offsets[i + 1]] = self.probability(int(i))
+        return pool_images(rows, self.features.offsets)
+
+    def _draw(self, n: int, at_most: int) -> NDArray[np.int64]:
+        drawn: NDArray[np.int64] = torch.randperm(n, generator=self._random)[:at_most].numpy()
+        return drawn
+
+
+def mutual_pairs(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (q, n) that are each other's nearest among `points` (n, d), every pair once, q < n."""
+    if len(points) < 2:
+        empty = torch.zeros(0, dtype=torch.int64)
+        return empty, empty
+    distance = torch.cdist(points, points)
+    distance.fill_diagonal_(torch.inf)
+    nearest = distance.argmin(1)
+    own = torch.arange(len(points))
+    mutual = (nearest[nearest] == own) & (own < nearest)
+    return own[mutual], nearest[mutual]
+
+
+def _new_head(dim: int, random: torch.Generator) -> nn.Sequential:
+    """dim-256-128-1 with PyTorch's own initial ranges, drawn from `random` and not from the global state."""
+    head = nn.Sequential(
+        nn.Linear(dim, 256), nn.LeakyReLU(0.2), nn.Linear(256, 128), nn.LeakyReLU(0.2), nn.Linear(128, 1)
+    )
+    with torch.no_grad():
+        for layer in head:
+            if isinstance(layer, nn.Linear):
+                bound = layer.in_features**-0.5
+                layer.weight.uniform_(-bound, bound, generator=random)
+                layer.bias.uniform_(-bound, bound, generator=random)
+    return head

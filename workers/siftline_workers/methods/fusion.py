@@ -1,0 +1,88 @@
+"""Several signals to one score per image, and one heat map.
+
+Each signal is put on a robust scale and its far tail is compressed, so that no single signal can decide alone
+(rank-stable: the order changes continuously with any one signal). Near-duplicates then share their evidence:
+photographs of one thing are repeated measurements of one question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siftline.domain.scores import ScoredImages
+from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.pooling import robust_z
+
+
+@dataclass(frozen=True, slots=True)
+class FusedScores:
+    """The ranking, and how far its signals agree."""
+
+    scores: ScoredImages
+    signals: dict[str, ScoredImages]
+    """Each signal on a robust scale: 0 = the set's median, 1 = one robust standard deviation."""
+    agreement: float
+    """Mean Spearman correlation of the signals; 1 for a single one. Under .3 there is no reliable order."""
+    dispute: ScoredImages
+    """Largest less smallest rank (0..1) an image has among the signals: the most disputed first."""
+
+
+def fuse(signals: Mapping[str, ScoredImages], groups: NearDuplicates) -> FusedScores:
+    """Mean of the signals, shared among near-duplicates. ValueError for no signal or differing image sets."""
+    if not signals:
+        raise ValueError("no signal to fuse")
+    ids = groups.ids
+    if any(set(signal.ids) != set(ids) for signal in signals.values()):
+        raise ValueError("the signals score different images")
+    scaled = {name: robust_z(signal.aligned_to(ids)) for name, signal in signals.items()}
+    mean = np.mean([_compressed(z) for z in scaled.values()], axis=0)
+    ranks = np.stack([_ranks(z) for z in scaled.values()]) if ids else np.zeros((len(scaled), 0))
+    return FusedScores(
+        ScoredImages(ids, share_among(groups, mean).astype(np.float32)),
+        {name: ScoredImages(ids, z) for name, z in scaled.items()},
+        _agreement(ranks),
+        ScoredImages(ids, np.ptp(ranks, axis=0).astype(np.float32)),
+    )
+
+
+def share_among(groups: NearDuplicates, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(sum over the group + own) / (group size + 1): the own photograph counts as one more witness."""
+    member = np.unique(groups.group, return_inverse=True)[1]
+    size = np.bincount(member)
+    total = np.bincount(member, values.astype(np.float64))
+    return (total[member] + values) / (size[member] + 1)
+
+
+def heat_map(patch_scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(patches,) one map over the whole set, 0..1: 0 = a typical patch, 1 = among the set's most unusual."""
+    if not patch_scores:
+        raise ValueError("no patch scores")
+    mean = np.mean([_compressed(robust_z(scores)) for scores in patch_scores.values()], axis=0)
+    if mean.size == 0 or (high := float(np.quantile(mean, 0.999))) <= 0:
+        return np.zeros(mean.shape, np.float32)
+    return np.clip(mean / high, 0, 1).astype(np.float32)
+
+
+def _compressed(z: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Identity near zero, logarithmic far out; strictly increasing."""
+    return np.arcsinh(z.astype(np.float64) / 2) * 2
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Ranks scaled to 0..1, ties sharing their mean rank."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count + 1) / 2
+    ranks: NDArray[np.float64] = middle[place] / max(len(values) - 1, 1)
+    return ranks
+
+
+def _agreement(ranks: NDArray[np.float64]) -> float:
+    moving = ranks[np.ptp(ranks, axis=1) > 0] if ranks.size else ranks[:0]
+    if len(moving) < 2:
+        return 1.0
+    correlation = np.corrcoef(moving)
+    return float(correlation[np.triu_indices(len(moving), 1)].mean())

@@ -1,0 +1,90 @@
+"""LLBNAD's first stage, corrected: sub-models on disjoint subsets score only images they did not train on.
+
+After Zhang et al., "LLBNAD" (SMC 2025, arXiv 2508.07441), section "subset scoring"; own code. A sub-model here
+is a memory: the patches of its subset. What differs from the release, and why, is in methods-reference 2.6: scores
+travel with ids (the release joins by position and trains on other images than it chose), an image's own subset
+never scores it, and sub-models are put on one scale before they are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siftline.domain.scores import ScoredImages
+from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.neighbours import NeighbourGraph
+from siftline_workers.methods.pooling import pool_images, robust_z
+from siftline_workers.methods.seeding import Progress, ignore_progress, image_keys
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetScores:
+    """What sub-models that never saw an image say of it."""
+
+    scores: ScoredImages
+    """Mean over sub-models of the robust z of the image's score."""
+    spread: ScoredImages
+    """Standard deviation over sub-models: an unstable response is LLBNAD's second sign of an anomaly."""
+    patch_scores: NDArray[np.float32]
+    """(patches,) mean distance to the sub-models' memories."""
+
+
+def subsets_of(groups: NearDuplicates, subsets: int, repeat: int, seed: int) -> NDArray[np.int64]:
+    """(N,) subset of each image: near-equal in size, near-duplicates together, by the ids alone.
+
+    Fewer groups than subsets leave some subsets empty.
+    """
+    keys = image_keys(groups.ids, seed, f"llbnad-{repeat}")
+    members = np.unique(groups.group, return_inverse=True)[1]
+    smallest_key = np.full(members.max() + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest_key, members, keys)
+    sizes = np.bincount(members)
+    before = np.zeros(len(sizes), np.int64)
+    order = np.argsort(smallest_key, kind="stable")
+    before[order] = np.cumsum(sizes[order]) - sizes[order]
+    return (before * subsets // len(members))[members]
+
+
+def subset_scores(
+    graph: NeighbourGraph,
+    groups: NearDuplicates,
+    *,
+    repeats: int = 4,
+    subsets: int = 5,
+    seed: int = 0,
+    on_progress: Progress = ignore_progress,
+) -> SubsetScores:
+    """`repeats` random partitions into `subsets` memories. A set too small for a foreign memory scores 0."""
+    n = len(graph.ids)
+    total = np.zeros(n)
+    squares = np.zeros(n)
+    count = np.zeros(n)
+    patch_total = np.zeros(len(graph.distances), np.float32)
+    patch_image = np.repeat(np.arange(n), np.diff(graph.offsets))
+    patch_count = np.zeros(n, np.float32)
+    for repeat in range(repeats):
+        subset = subsets_of(groups, subsets, repeat, seed)
+        for k in range(subsets):
+            foreign = subset != k
+            if not (~foreign).any() or not foreign.any():
+                continue
+            distance = graph.bank_distance(~foreign)
+            z = np.zeros(n)
+            z[foreign] = robust_z(pool_images(distance, graph.offsets)[foreign])
+            total += z
+            squares += z * z
+            count += foreign
+            patch_total += np.where(foreign[patch_image], distance, 0)
+            patch_count += foreign
+            on_progress((repeat * subsets + k + 1) / (repeats * subsets))
+    count = np.maximum(count, 1)
+    mean = total / count
+    spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return SubsetScores(
+        ScoredImages(graph.ids, mean.astype(np.float32)),
+        ScoredImages(graph.ids, spread.astype(np.float32)),
+        patch_total / np.maximum(patch_count, 1)[patch_image],
+    )

@@ -1,0 +1,91 @@
+"""Descriptors every method searches in: neighbourhood mean, channel standardisation, principal axes.
+
+The 3x3 neighbourhood mean is PatchCore's (Roth et al., CVPR 2022, section 3.1): it gives a patch its context.
+Standardising keeps a network's loudest channels from deciding alone; keeping the first principal axes makes
+the search a fixed cost whatever the backbone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.parallel import for_each_image
+from siftline_workers.methods.seeding import Progress, ignore_progress, image_rng, shuffled
+
+_FIT_IMAGES = 1024
+_FIT_PATCHES = 64  # of an image: 65,536 rows settle a covariance of any backbone here
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """x -> (neighbourhood mean of x - mean) @ matrix."""
+
+    mean: NDArray[np.float32]
+    """(D,)"""
+    matrix: NDArray[np.float32]
+    """(D, d)"""
+
+    @property
+    def dim(self) -> int:
+        return int(self.matrix.shape[1])
+
+    def of(self, features: PatchFeatures, i: int) -> NDArray[np.float16]:
+        """(P_i, d): image i's descriptors. One product per image, so an image's bits never depend on others."""
+        rows = neighbourhood_mean(features, i) - torch.from_numpy(self.mean)
+        return (rows @ torch.from_numpy(self.matrix)).to(torch.float16).numpy()
+
+
+def neighbourhood_mean(features: PatchFeatures, i: int) -> Tensor:
+    """(P_i, D) float32: mean over each patch's 3x3 surroundings, shorter at the rim."""
+    rows, columns = features.grid(i)
+    grid = torch.from_numpy(features.of(i).astype(np.float32)).view(rows, columns, -1).permute(2, 0, 1)
+    mean = F.avg_pool2d(grid[None], 3, stride=1, padding=1, count_include_pad=False)[0]
+    return mean.flatten(1).T.contiguous()
+
+
+def fit(features: PatchFeatures, *, dim: int = 128, seed: int = 0) -> Projection:
+    """From a random sample of at most 1,024 images x 64 patches. ValueError for no images."""
+    if features.n_images == 0:
+        raise ValueError("no images")
+    parts = []
+    for i in shuffled(features.ids, seed, "projection")[:_FIT_IMAGES]:
+        rng = image_rng(features.ids[i], seed, "projection-patches")
+        mean = neighbourhood_mean(features, int(i))
+        chosen = rng.permutation(len(mean))[:_FIT_PATCHES]
+        parts.append(mean[torch.from_numpy(chosen)])
+    sample = torch.cat(parts).double()
+    centre = sample.mean(0)
+    spread = sample.std(0, correction=0)
+    # A channel that never moves carries nothing; dividing by its rounding noise would make it the loudest.
+    scale = torch.where(spread > 1e-4 * spread.max().clamp(min=1e-12), 1 / spread.clamp(min=1e-12), 0.0)
+    standard = (sample - centre) * scale
+    _, axes = torch.linalg.eigh(standard.T @ standard / len(sample))
+    kept = axes.flip(1)[:, : min(dim, features.dim)]
+    matrix = scale[:, None] * kept / features.dim**0.5
+    return Projection(centre.float().numpy(), matrix.float().numpy())
+
+
+def project(
+    features: PatchFeatures,
+    projection: Projection,
+    *,
+    out: NDArray[np.float16] | None = None,
+    on_progress: Progress = ignore_progress,
+) -> PatchFeatures:
+    """All images' descriptors, (patches, d) float16, into `out` (may be a memmap) when given."""
+    rows = np.empty((features.n_patches, projection.dim), np.float16) if out is None else out
+    if rows.shape != (features.n_patches, projection.dim):
+        raise ValueError(f"out must be {(features.n_patches, projection.dim)}, got {rows.shape}")
+
+    def write(i: int) -> None:
+        rows[features.offsets[i] : features.offsets[i + 1]] = projection.of(features, i)
+
+    for_each_image(write, 0, features.n_images, on_progress)
+    return PatchFeatures(features.ids, rows, features.offsets, features.grids)
