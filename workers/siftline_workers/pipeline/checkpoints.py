@@ -30,7 +30,7 @@ class Checkpoints:
     """Named bundles of arrays in `root/key`, each written whole or not at all."""
 
     def __init__(self, root: Path, key: str) -> None:
-        """Also clears what cancelled and failed runs left in `root`, after a week in which it may be of use."""
+        """Also clears what ended runs left in `root`, after a week in which it may be of use."""
         self.folder = root / key
         self.folder.mkdir(parents=True, exist_ok=True)
         for other in root.iterdir():

@@ -20,8 +20,8 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from siftline.domain.scores import ImageId
 
+from siftline.domain.scores import ImageId
 from siftline.imaging import ImageLimits, ImageRejected, Tone, decode_rgb
 from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.features import PatchFeatures

@@ -21,6 +21,7 @@ from siftline.store.purifications import NewItem, NewVersion
 from siftline.store.session import now, reading
 from siftline_workers.methods.backbones import Backbone, find_weights, load_backbone, preset_named
 from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.neighbours import search_precision
 from siftline_workers.methods.weights import WeightsUnusable
 from siftline_workers.pipeline import ranking
 from siftline_workers.pipeline.checkpoints import Checkpoints, content_key
@@ -117,6 +118,8 @@ def _checkpoints(
         "options": options.model_dump(mode="json"),
         "backbone": backbone.fingerprint,
         "tone": None if tone is None else asdict(tone),
+        # Workers of different make must not mix their shards in one graph.
+        "precision": str(search_precision()),
     }
     return Checkpoints(work_dir, content_key(done_by, features.ids))
 

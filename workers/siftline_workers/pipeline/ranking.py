@@ -81,9 +81,14 @@ def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints
         signals = {"llbnad": subset.scores, "llbnad_spread": subset.spread, "funad": pseudo.scores}
         fused = fusion.fuse(signals, groups)
         decided = split.decide(
-            fused.scores, fused.signals, cost_ratio=options.cost_ratio, prior=options.contamination_hint
+            fused.scores,
+            fused.signals,
+            cost_ratio=options.cost_ratio,
+            prior=options.contamination_hint,
+            groups=groups.group.tolist(),
+            seed=options.seed,
         )
-        heat = fusion.heat_maps({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
+        heat = fusion.heat_map({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
     return Ranking(fused, decided, groups, heat)
 
 
@@ -120,7 +125,7 @@ def _groups(
 def _graph(
     reduced: PatchFeatures, groups: NearDuplicates, seed: int, checkpoints: Checkpoints, progress: Progress
 ) -> NeighbourGraph:
-    pool = neighbours.build_pool(reduced, groups, seed=seed)
+    pool = neighbours.build_pool(reduced, seed=seed)
     starts = range(0, reduced.n_images, _IMAGES_PER_SHARD)
     shards = []
     for i, start in enumerate(starts):
@@ -181,8 +186,8 @@ def _pseudo_label_scores(
         return {
             "scores": found.scores.values,
             "patch_scores": found.patch_scores,
-            "rounds": np.array(found.rounds),
+            "positives": np.array(found.positives),
         }
 
     kept = checkpoints.once("funad", score)
-    return FunadScores(ScoredImages(graph.ids, kept["scores"]), kept["patch_scores"], int(kept["rounds"]))
+    return FunadScores(ScoredImages(graph.ids, kept["scores"]), kept["patch_scores"], int(kept["positives"]))

@@ -1,0 +1,132 @@
+"""The real job on real parts: killed at every stage it ends with the same answer as undisturbed."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image, ImageFilter
+
+from siftline.domain.jobs import JobState
+from siftline.main import create_app
+from siftline.settings import Settings
+from siftline_workers.pipeline.purify import SHARES
+from tests.acceptance.programs import Program, Programs, eventually
+
+POLLER = ("-m", "siftline_workers.poller")
+CELERY = (
+    *("-m", "celery", "-A", "siftline_workers.celery_app", "worker", "--pool=threads", "-c", "1"),
+    *("--without-gossip", "--without-mingle"),
+)
+IMAGES, SCRATCHED = 60, 5
+
+
+def texture(folder: Path, seed: int) -> Path:
+    """A brushed surface; the first few have a scratch."""
+    noise = np.random.default_rng(seed).normal(128, 40, (96, 96))
+    surface = Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(2))
+    if seed < SCRATCHED:
+        for step in range(40):
+            surface.paste(245, (20 + step, 30 + seed * 5 + step // 2, 24 + step, 34 + seed * 5 + step // 2))
+    path = folder / f"{(seed * 37) % IMAGES:03d}.png"
+    surface.save(path)
+    return path
+
+
+@pytest.fixture
+def production(settings: Settings, redis_url: str, request: pytest.FixtureRequest) -> Settings:
+    """Embedded on SQLite, Celery on PostgreSQL."""
+    if settings.sqlalchemy_url.startswith("sqlite"):
+        return settings
+    return settings.model_copy(update={"redis_url": redis_url})
+
+
+@pytest.fixture
+def api(production: Settings) -> Iterator[TestClient]:
+    with TestClient(
+        create_app(production), base_url="http://127.0.0.1", client=("127.0.0.1", 50000)
+    ) as client:
+        yield client
+
+
+class Line:
+    """A dataset in a running deployment."""
+
+    def __init__(self, api: TestClient, settings: Settings, programs: Programs) -> None:
+        self.api, self.settings, self.programs = api, settings, programs
+
+    def start_worker(self) -> Program:
+        return self.programs.start(self.settings, *(CELERY if self.settings.redis_url else POLLER))
+
+    def upload(self, folder: Path) -> dict[str, Any]:
+        paths = [texture(folder, seed) for seed in range(IMAGES)]
+        files = [("files", (path.name, path.read_bytes())) for path in paths]
+        answer = self.api.post("/datasets", data={"name": "surfaces"}, files=files)
+        assert answer.status_code == 202, answer.text
+        body: dict[str, Any] = answer.json()
+        assert {receipt["status"] for receipt in body["receipts"]} == {"accepted"}
+        return body
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        job: dict[str, Any] = self.api.get(f"/jobs/{job_id}").json()
+        assert job["state"] != JobState.FAILED, f"{job}\n{self.programs.logs()}"
+        return job
+
+    def is_done(self, job_id: str) -> Callable[[], bool]:
+        return lambda: self.job(job_id)["state"] == JobState.SUCCEEDED
+
+    def answer(self, dataset_id: str) -> list[tuple[Any, ...]]:
+        """All that a version says of each image, by content: ids differ from dataset to dataset."""
+        body = self.api.get(f"/datasets/{dataset_id}/purified", params={"limit": 200}).json()
+        told = ("sha256", "rank", "score", "p_anomalous", "interval", "verdict", "signals", "confidence")
+        assert len(body["items"]) == IMAGES
+        return [tuple(item[name] for name in told) for item in body["items"]]
+
+    def kill_in(self, stage: str, worker: Program, job_id: str) -> tuple[Program, bool]:
+        """`kill -9` of the worker once the job is in `stage` or later; whether that was in time."""
+        later = list(SHARES)[list(SHARES).index(stage) :]
+
+        def seen() -> str | None:
+            job = self.job(job_id)
+            return job["stage"] if job["stage"] in later or job["state"] == JobState.SUCCEEDED else None
+
+        hit = eventually(seen, within_s=90)
+        if self.job(job_id)["state"] == JobState.SUCCEEDED:
+            return worker, False
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait(10)
+        return self.start_worker(), hit == stage
+
+
+@pytest.mark.timeout(400)
+def test_killed_at_every_stage_a_purification_ends_with_the_same_answer(
+    api: TestClient, production: Settings, tmp_path: Path
+) -> None:
+    programs = Programs(tmp_path)
+    line = Line(api, production.model_copy(update={"max_attempts": 20}), programs)
+    (tmp_path / "images").mkdir()
+    try:
+        disturbed = line.upload(tmp_path / "images")
+        worker = line.start_worker()
+        hits = []
+        for stage in SHARES:
+            worker, in_time = line.kill_in(stage, worker, disturbed["job"]["id"])
+            hits += [stage] if in_time else []
+        eventually(line.is_done(disturbed["job"]["id"]), within_s=90)
+        # The shortest stages are over between two looks; the long ones must have been hit.
+        assert {"load", "extract"} <= set(hits), hits
+        assert len(hits) >= 3, hits
+
+        # Another dataset with the same images, and nothing of the first run left to take over.
+        for folder in (production.features_dir, production.work_dir):
+            folder.rename(folder.with_name(f"old-{folder.name}"))
+        undisturbed = line.upload(tmp_path / "images")
+        eventually(line.is_done(undisturbed["job"]["id"]), within_s=90)
+        assert line.job(undisturbed["job"]["id"])["attempt"] == 1
+        assert line.answer(disturbed["dataset"]["id"]) == line.answer(undisturbed["dataset"]["id"])
+    finally:
+        programs.kill_all()
