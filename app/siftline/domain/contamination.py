@@ -1,9 +1,9 @@
 """How much of a set is anomalous, from its scores alone: a mixture, cross-checked twice, as an interval.
 
-Scores are first brought to a scale on which the normal part is a standard normal distribution: a shifted logarithm
-whose shift is read off the lower quantiles, which contamination hardly reaches. Then
-- a two-component mixture by EM, in the spirit of gammaGMM (Perini et al., ICML 2023, arXiv 2210.10487), with the
-  normal part held at its place, compared by BIC with no second component at all;
+Scores are first brought to a scale on which the normal part is a standard normal distribution: a shifted
+logarithm whose shift is read off the lower quantiles, which contamination hardly reaches. Then
+- a two-component mixture by EM, in the spirit of gammaGMM (Perini et al., ICML 2023, arXiv 2210.10487),
+  with the normal part held at its place, compared by BIC with no second component at all;
 - Storey's estimate of the share of nulls (Storey, JRSS B 2002) from the normal tail probabilities;
 - peaks over threshold (Siffer et al., KDD 2017): how much more tail there is than the body predicts.
 Photographs of one thing count once, or six pictures of one odd part would look like six odd parts.
@@ -81,7 +81,9 @@ def normal_scale(scores: NDArray[np.float32], weights: NDArray[np.float64]) -> N
 
 
 def _shift(low: float, middle: float, high: float, wanted: float) -> float:
-    """The shift t, under the smallest scores, for which log(score - t) has the wanted proportion; bisection."""
+    """The shift t, under the smallest scores, for which log(score - t) has the wanted proportion;
+    bisection.
+    """
     width = high - low
     near, far = 0.15 * width, 1e3 * width  # from strongly skewed to not at all
     for _ in range(60):
@@ -116,7 +118,8 @@ def _em(z: NDArray[np.float64], weights: NDArray[np.float64], start: Mixture, tu
             return fit  # less than half a thing is left in the odd part
         share = min(float(weights @ p) / total, _MOST)
         normal = _moments(z, weights * (1 - p))
-        # The transform put the normal part near (0, 1); a part far from it, or an odd part inside it, is not it.
+        # The transform put the normal part near (0, 1); a part far from it, or an odd part inside it, is
+        # not it.
         normal = (float(np.clip(normal[0], -0.5, 0.5)), float(np.clip(normal[1], 0.6, 1.2)))
         odd = _moments(z, weights * p)
         fit = Mixture(share, normal, (max(odd[0], normal[0] + 1.5 * normal[1]), max(odd[1], 0.3)), 0.0)

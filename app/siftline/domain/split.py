@@ -1,9 +1,10 @@
 """Clean or suspect: a probability with an interval for every image, and a cut by expected cost.
 
-numpy and the standard library only, so that the service can move the cut without a GPU, torch or scipy. Rules:
-an image is dropped when keeping it is expected to cost more than losing it (`cost_ratio` : 1, so 4 drops above
-p = .2); never more than half; and where there is no evidence of contamination only the extreme tail goes.
-A prior the user gives is a hint, echoed back: it widens the interval, it never becomes a fixed fraction.
+numpy and the standard library only, so that the service can move the cut without a GPU, torch or scipy.
+Rules: an image is dropped when keeping it is expected to cost more than losing it (`cost_ratio` : 1, so 4
+drops above p = .2); never more than half; and where there is no evidence of contamination only the extreme
+tail goes. A prior the user gives is a hint, echoed back: it widens the interval, it never becomes a fixed
+fraction.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def decide(
 ) -> Split:
     """Split N scored images. `groups`: same number = photographs of one thing (none: all different).
 
-    ValueError for no image, a cost ratio that is not positive, a prior outside 0..0.5, or groups of another length.
+    ValueError for no image, a cost ratio that is not positive, a prior outside 0..0.5, or groups of another
+    length.
     """
     n = len(scores.ids)
     _check(n, cost_ratio, prior, groups)

@@ -1,16 +1,18 @@
-"""FUN-AD's pseudo-labelling on frozen features: a small head trained on what an iterated memory bank suspects.
+"""FUN-AD's pseudo-labelling on frozen features: a small head trained on what an iterated memory bank
+suspects.
 
 After Im, Son and Hong, "FUN-AD: Fully Unsupervised Learning for Anomaly Detection with Noisy Training Data"
-(WACV 2025, arXiv 2411.16110), sections on the iteratively re-constructed memory bank and mutual smoothness; own
-code, nothing copied. Departures, each argued in methods-reference 1.7: labels come from a robust scale of the
-whole set (the release's minimum and maximum of a batch always find an anomaly); an image's own patches never
-stand in the bank it is compared with; heads are cross-fitted, so no image is scored by a head that saw it or a
-near-duplicate; the last head counts, none is chosen by its results.
+(WACV 2025, arXiv 2411.16110), sections on the iteratively re-constructed memory bank and mutual smoothness;
+own code, nothing copied. Departures, each argued in methods-reference 1.7: labels come from a robust scale
+of the whole set (the release's minimum and maximum of a batch always find an anomaly); an image's own
+patches never stand in the bank it is compared with; heads are cross-fitted, so no image is scored by a head
+that saw it or a near-duplicate; the last head counts, none is chosen by its results.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from siftline_workers.methods.funad_head import FunadOptions, HeadFit
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
+from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.pooling import pool_images
 from siftline_workers.methods.seeding import Progress, ignore_progress
 
@@ -49,15 +52,35 @@ def pseudo_label_scores(
     fold = subsets_of(groups, options.folds, 0, seed + 1)
     start = warm_start.aligned_to(features.ids)
     rows = np.zeros(features.n_patches, np.float32)
-    positives = 0
-    for f in range(options.folds):
-        fit = HeadFit(features, graph, fold != f, options, seed)
-
-        def step_done(share: float, done: int = f) -> None:
-            on_progress((done + share) / options.folds)
-
-        positives += fit.run(start, step_done)
+    fits = [HeadFit(features, graph, fold != f, options, seed) for f in range(options.folds)]
+    _run_all(fits, start, options, on_progress)
+    for f, fit in enumerate(fits):
         for i in np.flatnonzero(fold == f) if fit.positives else []:
             rows[features.offsets[i] : features.offsets[i + 1]] = fit.probability(int(i))
     scores = pool_images(rows, features.offsets)
-    return FunadScores(ScoredImages(features.ids, scores), rows, positives)
+    return FunadScores(ScoredImages(features.ids, scores), rows, sum(fit.positives for fit in fits))
+
+
+def _run_all(
+    fits: list[HeadFit], start: NDArray[np.float32], options: FunadOptions, on_progress: Progress
+) -> None:
+    """All folds side by side. `on_progress` is called in this thread; when it raises, the heads stop."""
+    done = [0] * len(fits)
+    stopped = Event()
+
+    def run(f: int) -> None:
+        def on_step(steps: int) -> None:
+            done[f] = steps
+            if stopped.is_set():
+                raise InterruptedError
+
+        fits[f].run(start, on_step)
+
+    def watch(_share: float) -> None:
+        try:
+            on_progress(sum(done) / (len(fits) * options.rounds * options.steps))
+        except BaseException:
+            stopped.set()
+            raise
+
+    for_each(run, 0, len(fits), watch)

@@ -1,11 +1,12 @@
 """FUN-AD's head: trained in rounds on pseudo-labels from a memory bank that is rebuilt before each round.
 
-See funad.py for the source and the departures. Cost of a round does not depend on the number of images: a bounded
-random sample of patches is drawn from the fold, then a fixed number of updates is made on it.
+See funad.py for the source and the departures. Cost of a round does not depend on the number of images: a
+bounded random sample of patches is drawn from the fold, then a fixed number of updates is made on it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.neighbours import NeighbourGraph
 from siftline_workers.methods.pooling import pool_images, robust_z
-from siftline_workers.methods.seeding import Progress, shuffled
+from siftline_workers.methods.seeding import shuffled
 
 _SAMPLE = 65_536  # patches a round learns from
 _MIN_POSITIVES = 8  # fewer are not a class but a handful of accidents
@@ -67,11 +68,12 @@ class HeadFit:
         self._mean = patches.mean(0) if len(patches) else torch.zeros(features.dim)
         spread = patches.std(0, correction=0) if len(patches) else torch.ones(features.dim)
         # Square root: between trusting the projection's variances and giving every axis the same say.
-        self._scale = torch.where(spread > 0, spread.clamp(min=1e-12).rsqrt(), 0.0)
+        scale = torch.where(spread > 0, spread.clamp(min=1e-12).rsqrt(), 0.0)
+        self._scale = scale / (scale * spread).square().mean().sqrt().clamp(min=1e-12)
         self._head = _new_head(features.dim, self._random)
 
-    def run(self, warm_start: NDArray[np.float32], on_progress: Progress) -> int:
-        """All rounds; the number of pseudo-positives in the last. `warm_start` (N,) ranks the first bank."""
+    def run(self, warm_start: NDArray[np.float32], on_step: Callable[[int], None]) -> None:
+        """All rounds. `warm_start` (N,) ranks the first bank; `on_step` gets the updates done, may raise."""
         optimiser = torch.optim.AdamW(self._head.parameters(), lr=1e-3, weight_decay=0.0)
         scores = warm_start
         for r in range(self.options.rounds):
@@ -80,14 +82,13 @@ class HeadFit:
             self.positives = int(positive.sum())
             if self.positives < _MIN_POSITIVES or self.positives == len(positive):
                 self.positives = 0
-                return 0
+                return
             sure, doubtful, normal = self._sampled(suspicion)
             for step in range(self.options.steps):
                 self._update(optimiser, sure, doubtful, normal)
-                on_progress((r + (step + 1) / self.options.steps) / self.options.rounds)
+                on_step(r * self.options.steps + step + 1)
             if r + 1 < self.options.rounds:
                 scores = self._image_scores()
-        return self.positives
 
     @torch.no_grad()
     def probability(self, i: int) -> NDArray[np.float32]:
@@ -97,14 +98,12 @@ class HeadFit:
         return probability
 
     def _prepared(self, patches: NDArray[np.float16]) -> Tensor:
-        prepared = (torch.from_numpy(patches.astype(np.float32)) - self._mean) * self._scale
-        return (
-            prepared
-            * (len(self._scale) / (1 / self._scale[self._scale > 0] ** 2).sum().clamp(min=1e-12)).sqrt()
-        )
+        return (torch.from_numpy(patches.astype(np.float32)) - self._mean) * self._scale
 
     def _suspicion(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(fold's patches,) log distance to the bank, in robust standard deviations of the bank's own patches."""
+        """(fold's patches,) log distance to the bank, in robust standard deviations of the bank's own
+        patches.
+        """
         n = len(self.training)
         in_bank = np.zeros(n, bool)
         candidates = np.flatnonzero(self.training)

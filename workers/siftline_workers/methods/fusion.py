@@ -54,17 +54,19 @@ def share_among(groups: NearDuplicates, values: NDArray[np.floating]) -> NDArray
     member = np.unique(groups.group, return_inverse=True)[1]
     size = np.bincount(member)
     total = np.bincount(member, values.astype(np.float64))
-    return (total[member] + values) / (size[member] + 1)
+    shared: NDArray[np.float64] = (total[member] + values) / (size[member] + 1)
+    return shared
 
 
-def heat_map(patch_scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+def heat_maps(patch_scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """(patches,) one map over the whole set, 0..1: 0 = a typical patch, 1 = among the set's most unusual."""
     if not patch_scores:
         raise ValueError("no patch scores")
     mean = np.mean([_compressed(robust_z(scores)) for scores in patch_scores.values()], axis=0)
     if mean.size == 0 or (high := float(np.quantile(mean, 0.999))) <= 0:
         return np.zeros(mean.shape, np.float32)
-    return np.clip(mean / high, 0, 1).astype(np.float32)
+    shown: NDArray[np.float32] = np.clip(mean / high, 0, 1).astype(np.float32)
+    return shown
 
 
 def _compressed(z: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -84,5 +86,5 @@ def _agreement(ranks: NDArray[np.float64]) -> float:
     moving = ranks[np.ptp(ranks, axis=1) > 0] if ranks.size else ranks[:0]
     if len(moving) < 2:
         return 1.0
-    correlation = np.corrcoef(moving)
+    correlation: NDArray[np.float64] = np.asarray(np.corrcoef(moving))
     return float(correlation[np.triu_indices(len(moving), 1)].mean())

@@ -1,11 +1,11 @@
 """From an image of any shape to square tiles for a backbone, and back from tile grids to one patch grid.
 
-The rule: under 3 : 1 an image is one tile; from there on the short axis becomes one tile side S and the long axis
-is cut into floor(long / short) equal tiles. The boundary is far out on purpose: images of one set that are cropped
-a little differently must be seen at one scale. With it at sqrt(2) a set can be half one tile and half two, and
-Magnetic Tile's ranking loses .02-.03 AUROC at either sqrt(2) or 2 (benchmarks/LOG.md). An axis is squeezed against
-the other by less than 3, from three tiles on by less than 1.34. Beyond 128 : 1 there are 128 tiles: still 32,768
-pixels long at S = 256.
+The rule: under 3 : 1 an image is one tile; from there on the short axis becomes one tile side S and the
+long axis is cut into floor(long / short) equal tiles. The boundary is far out on purpose: images of one set
+that are cropped a little differently must be seen at one scale. With it at sqrt(2) a set can be half one
+tile and half two, and Magnetic Tile's ranking loses .02-.03 AUROC at either sqrt(2) or 2
+(benchmarks/LOG.md). An axis is squeezed against the other by less than 3, from three tiles on by less than
+1.34. Beyond 128 : 1 there are 128 tiles: still 32,768 pixels long at S = 256.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """LLBNAD's first stage, corrected: sub-models on disjoint subsets score only images they did not train on.
 
-After Zhang et al., "LLBNAD" (SMC 2025, arXiv 2508.07441), section "subset scoring"; own code. A sub-model here
-is a memory: the patches of its subset. What differs from the release, and why, is in methods-reference 2.6: scores
-travel with ids (the release joins by position and trains on other images than it chose), an image's own subset
-never scores it, and sub-models are put on one scale before they are averaged.
+After Zhang et al., "LLBNAD" (SMC 2025, arXiv 2508.07441), section "subset scoring"; own code. A sub-model
+here is a memory: the patches of its subset. What differs from the release, and why, is in methods-reference
+2.6: scores travel with ids (the release joins by position and trains on other images than it chose), an
+image's own subset never scores it, and sub-models are put on one scale before they are averaged.
 """
 
 from __future__ import annotations
@@ -86,5 +86,5 @@ def subset_scores(
     return SubsetScores(
         ScoredImages(graph.ids, mean.astype(np.float32)),
         ScoredImages(graph.ids, spread.astype(np.float32)),
-        patch_total / np.maximum(patch_count, 1)[patch_image],
+        (patch_total / np.maximum(patch_count, 1)[patch_image]).astype(np.float32),
     )

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from siftline.domain.scores import ImageId
 from siftline_workers.methods.features import PatchFeatures
-from siftline_workers.methods.parallel import for_each_image
+from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.projection import neighbourhood_mean
 from siftline_workers.methods.seeding import Progress, ignore_progress, shuffled
 
@@ -73,7 +73,7 @@ def _sketches(features: PatchFeatures, seed: int, on_progress: Progress) -> Tens
         cells = F.adaptive_avg_pool2d(grid, _SIDE) * scale[:, None, None]
         out[i].index_add_(0, place, cells.flatten() * signs)
 
-    for_each_image(sketch, 0, features.n_images, lambda share: on_progress(0.9 * share))
+    for_each(sketch, 0, features.n_images, lambda share: on_progress(0.9 * share))
     return out
 
 
@@ -113,7 +113,7 @@ def _similar_pairs(unit: NDArray[np.float32]) -> dict[tuple[int, int], float]:
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
     limits, similarity, found = index.range_search(unit, _SHARED)
-    query = np.repeat(np.arange(len(unit)), np.diff(limits.astype(np.int64)))
+    query = np.repeat(np.arange(len(unit)), np.diff(np.asarray(limits, dtype=np.int64)))
     return {(int(a), int(b)): float(s) for a, b, s in zip(query, found, similarity, strict=True) if a < b}
 
 

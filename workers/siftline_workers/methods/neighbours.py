@@ -1,9 +1,10 @@
 """One neighbour graph: every patch's nearest patch in each of the images nearest to it.
 
-Built once; after that every statistic on frozen features (any fold's, any bag's, any purified bank's distance)
-is a look-up: a minimum over the entries whose image is in the bank. The pool searched is a bounded *random*
-one: greedy farthest-first selection takes up contaminated patches 16-41 times too often (methods-reference 5.4).
-Own image and near-duplicates are left out, so no image is its own evidence. Cost is linear in images.
+Built once; after that every statistic on frozen features (any fold's, any bag's, any purified bank's
+distance) is a look-up: a minimum over the entries whose image is in the bank. The pool searched is a
+bounded *random* one: greedy farthest-first selection takes up contaminated patches 16-41 times too often
+(methods-reference 5.4). Own image and near-duplicates are left out, so no image is its own evidence. Cost
+is linear in images.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from torch import Tensor
 from siftline.domain.scores import ImageId
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.near_duplicates import NearDuplicates
-from siftline_workers.methods.parallel import for_each_image
+from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_rng, shuffled
+
+_BLOCK = 65_536  # rows of the graph looked at together: its masks stay small for any set
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +66,18 @@ class NeighbourGraph:
         Where none of the k images is in the bank, the farthest one known: the truth is not less. Zero for a
         patch without any neighbour: no evidence against it.
         """
-        member = np.append(in_bank, False)[self.images]
-        distance = np.where(member, self.distances, np.float16(np.inf)).min(axis=1).astype(np.float32)
-        return np.where(np.isfinite(distance), distance, self.farthest_known())
-
-    def farthest_known(self) -> NDArray[np.float32]:
-        """(patches,) the largest finite distance of each row, zero if it has none."""
-        finite = np.where(np.isfinite(self.distances), self.distances, np.float16(-1)).max(axis=1)
-        return np.maximum(finite, 0).astype(np.float32)
+        out = np.empty(len(self.distances), np.float32)
+        for start in range(0, len(out), _BLOCK):
+            images = self.images[start : start + _BLOCK]
+            distances = self.distances[start : start + _BLOCK]
+            known = images >= 0
+            member = known & in_bank[images]
+            row = np.arange(len(images))
+            # Rows ascend: the first member is the nearest, and the last known one the farthest.
+            first = np.where(member.any(axis=1), member.argmax(axis=1), known.sum(axis=1) - 1)
+            near = distances[row, first].astype(np.float32)
+            out[start : start + _BLOCK] = np.where(known[:, 0], near, 0)
+        return out
 
 
 def build_pool(
@@ -115,7 +122,7 @@ def search_shard(
         distances[own] = np.sqrt(np.maximum(nearest, 0))
         images[own] = np.where(np.isfinite(nearest), pool.image[slot], -1)
 
-    for_each_image(search, start, stop, on_progress)
+    for_each(search, start, stop, on_progress)
     return NeighbourShard(start, stop, distances, images)
 
 

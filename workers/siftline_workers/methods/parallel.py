@@ -1,8 +1,8 @@
-"""One image after another on every core, each on one thread of its own.
+"""Pieces of work side by side on every core, each on one thread of its own.
 
 Threads inside one small product wait for each other at every barrier: on a machine with other work that cost
-three times the product itself (measured). Threads over images never wait, and an image's arithmetic stays the
-same however many there are.
+three times the product itself (measured). Threads over images (or heads) never wait, and the arithmetic of each stays
+the same however many there are.
 """
 
 from __future__ import annotations
@@ -10,37 +10,47 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 
 import torch
 
-from siftline_workers.methods.seeding import Progress
+from siftline_workers.methods.seeding import Progress, ignore_progress
+
+_POLL_S = 0.2
 
 
-def for_each_image(
-    work: Callable[[int], None], start: int, stop: int, on_progress: Progress = lambda _share: None
+def for_each(
+    work: Callable[[int], None], start: int, stop: int, on_progress: Progress = ignore_progress
 ) -> None:
-    """Call `work(i)` for start <= i < stop in any order. What `work` or `on_progress` raises leaves here after
-    all threads are idle."""
+    """Call `work(i)` for start <= i < stop, in any order.
+
+    `on_progress` is called in the caller's thread, several times a second. What it or `work` raises leaves
+    here once all threads are idle.
+    """
     threads = os.cpu_count() or 1
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            waiting: deque[Future[None]] = deque()
-            done = start
-            try:
-                for i in range(start, stop):
-                    waiting.append(pool.submit(work, i))
-                    if len(waiting) >= 4 * threads:
-                        waiting.popleft().result()
-                        done += 1
-                        on_progress((done - start) / (stop - start))
-                while waiting:
-                    waiting.popleft().result()
-                on_progress(1.0)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        waiting: deque[Future[None]] = deque()
+        for i in range(start, stop):
+            waiting.append(pool.submit(work, i))
+            if len(waiting) >= 4 * threads:
+                _finish(
+                    waiting.popleft(), partial(on_progress, max(0, i - 4 * threads - start) / (stop - start))
+                )
+        while waiting:
+            left = len(waiting)
+            _finish(waiting.popleft(), partial(on_progress, 1 - left / (stop - start)))
+        on_progress(1.0)
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+def _finish(future: Future[None], report: Callable[[], None]) -> None:
+    while not wait([future], timeout=_POLL_S).done:
+        report()
+    future.result()
+    report()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,13 +16,12 @@ def pool_images(
     offsets: NDArray[np.int64],
     areas: tuple[float, ...] = DEFECT_AREAS,
 ) -> NDArray[np.float32]:
-    """(N,): mean over `areas` of the mean of each image's highest share of patches, each on a robust scale."""
+    """(N,): mean over `areas` of the mean of each image's highest share of patches, on a robust scale each."""
     if len(offsets) < 2:
         return np.zeros(0, np.float32)
-    tops = np.stack(
-        [_top_means(patch_scores[a:b], areas) for a, b in zip(offsets, offsets[1:], strict=False)]
-    )
-    return np.mean([robust_z(column) for column in tops.T], axis=0, dtype=np.float32)
+    tops = np.stack([_top_means(patch_scores[a:b], areas) for a, b in pairwise(offsets)])
+    pooled: NDArray[np.float32] = np.mean([robust_z(column) for column in tops.T], axis=0, dtype=np.float32)
+    return pooled
 
 
 def _top_means(scores: NDArray[np.float32], areas: tuple[float, ...]) -> NDArray[np.float32]:
@@ -30,8 +31,9 @@ def _top_means(scores: NDArray[np.float32], areas: tuple[float, ...]) -> NDArray
 
 
 def robust_z(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(value - median) / (1.4826 MAD). All zeros when more than half of the values are equal and none differs;
-    when only the MAD vanishes, the mean absolute deviation stands in."""
+    """(value - median) / (1.4826 MAD). All zeros when more than half of the values are equal and none
+    differs; when only the MAD vanishes, the mean absolute deviation stands in.
+    """
     if len(values) == 0:
         return np.zeros(0, np.float32)
     wide = values.astype(np.float64)
@@ -42,4 +44,5 @@ def robust_z(values: NDArray[np.float32]) -> NDArray[np.float32]:
         scale = 1.2533 * np.abs(centred).mean()
     if scale <= floor:
         return np.zeros(len(values), np.float32)
-    return (centred / scale).astype(np.float32)
+    scaled: NDArray[np.float32] = (centred / scale).astype(np.float32)
+    return scaled

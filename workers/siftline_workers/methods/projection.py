@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siftline_workers.methods.features import PatchFeatures
-from siftline_workers.methods.parallel import for_each_image
+from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_rng, shuffled
 
 _FIT_IMAGES = 1024
@@ -37,7 +37,9 @@ class Projection:
         return int(self.matrix.shape[1])
 
     def of(self, features: PatchFeatures, i: int) -> NDArray[np.float16]:
-        """(P_i, d): image i's descriptors. One product per image, so an image's bits never depend on others."""
+        """(P_i, d): image i's descriptors. One product per image, so an image's bits never depend on
+        others.
+        """
         rows = neighbourhood_mean(features, i) - torch.from_numpy(self.mean)
         return (rows @ torch.from_numpy(self.matrix)).to(torch.float16).numpy()
 
@@ -87,5 +89,5 @@ def project(
     def write(i: int) -> None:
         rows[features.offsets[i] : features.offsets[i + 1]] = projection.of(features, i)
 
-    for_each_image(write, 0, features.n_images, on_progress)
+    for_each(write, 0, features.n_images, on_progress)
     return PatchFeatures(features.ids, rows, features.offsets, features.grids)
