@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isqrt
 
 import faiss
@@ -113,7 +114,7 @@ def _similar_pairs(unit: NDArray[np.float32]) -> dict[tuple[int, int], float]:
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
     limits, similarity, found = index.range_search(unit, _SHARED)
-    query = np.repeat(np.arange(len(unit)), np.diff(np.asarray(limits, dtype=np.int64)))
+    query = np.repeat(np.arange(len(unit)), [int(b - a) for a, b in pairwise(limits)])
     return {(int(a), int(b)): float(s) for a, b, s in zip(query, found, similarity, strict=True) if a < b}
 
 

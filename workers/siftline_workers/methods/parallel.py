@@ -1,8 +1,8 @@
 """Pieces of work side by side on every core, each on one thread of its own.
 
 Threads inside one small product wait for each other at every barrier: on a machine with other work that cost
-three times the product itself (measured). Threads over images (or heads) never wait, and the arithmetic of each stays
-the same however many there are.
+three times the product itself (measured). Threads over images (or heads) never wait, and the arithmetic of
+each stays the same however many there are.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def pool_images(
     offsets: NDArray[np.int64],
     areas: tuple[float, ...] = DEFECT_AREAS,
 ) -> NDArray[np.float32]:
-    """(N,): mean over `areas` of the mean of each image's highest share of patches, on a robust scale each."""
+    """(N,): mean over `areas`, each on a robust scale, of the mean of an image's highest share of patches."""
     if len(offsets) < 2:
         return np.zeros(0, np.float32)
     tops = np.stack([_top_means(patch_scores[a:b], areas) for a, b in pairwise(offsets)])
