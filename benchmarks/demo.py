@@ -202,9 +202,9 @@ def verdict_on(split: Purified, originals: dict[str, str]) -> list[str]:
     average_precision = float(np.mean((np.arange(total) + 1) / (hits + 1)))
     good_below = (~defective)[::-1].cumsum()[::-1][hits]
     auroc = float(good_below.mean() / (len(defective) - total))
-    precision = f"{found / suspects:.0%}" if suspects else "none marked"
+    precision = f" (precision {found / suspects:.0%})" if suspects else ""
     return [
-        f"labels         {found} of the {suspects} suspects are real defects (precision {precision}), "
+        f"labels         {found} of the {suspects} suspects are real defects{precision}, "
         f"{found} of {total} defects were found (recall {found / total:.0%})",
         f"               true contamination {total / len(defective):.1%}; of the {total} most suspect images "
         f"{int(defective[:total].sum())} are defects",

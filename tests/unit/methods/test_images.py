@@ -14,9 +14,7 @@ from siftline_workers.methods.images import MAX_TILES, join_tiles, tile_layout, 
         (1, 1, (1, 1)), (1, 90_000, (1, 128)),
     ],
 )  # fmt: skip
-def test_a_long_axis_is_cut_into_whole_squares(
-    height: int, width: int, layout: tuple[int, int]
-) -> None:
+def test_a_long_axis_is_cut_into_whole_squares(height: int, width: int, layout: tuple[int, int]) -> None:
     assert tile_layout(height, width) == layout
 
 
