@@ -1,12 +1,16 @@
-"""FUN-AD's pseudo-labelling on frozen features: a small head trained on what an iterated memory bank
-suspects.
+"""FUN-AD's pseudo-labelling on frozen features: a head trained on what an iterated memory bank suspects.
 
 After Im, Son and Hong, "FUN-AD: Fully Unsupervised Learning for Anomaly Detection with Noisy Training Data"
 (WACV 2025, arXiv 2411.16110), sections on the iteratively re-constructed memory bank and mutual smoothness;
-own code, nothing copied. Departures, each argued in methods-reference 1.7: labels come from a robust scale
-of the whole set (the release's minimum and maximum of a batch always find an anomaly); an image's own
-patches never stand in the bank it is compared with; heads are cross-fitted, so no image is scored by a head
-that saw it or a near-duplicate; the last head counts, none is chosen by its results.
+own code, nothing copied. Departures, each argued in methods-reference 1.7 or measured in benchmarks/LOG.md:
+- Labels come from a robust scale of the whole set (the release's minimum and maximum of a batch always find
+  an anomaly), and stay soft: the log distance itself, by squared error, as MeDS distils its memories
+  (Safarov et al., ICML 2026, arXiv 2605.26676). Hard labels at a threshold ranked worse on every
+  development set.
+- An image's own patches never stand in the bank it is compared with, and heads are cross-fitted: no image is
+  scored by a head that saw it or a near-duplicate.
+- The first bank comes from a ranking, not from a random head; the last head counts, none is chosen by
+  results.
 """
 
 from __future__ import annotations
@@ -32,9 +36,9 @@ from siftline_workers.methods.seeding import Progress, ignore_progress
 class FunadScores:
     scores: ScoredImages
     patch_scores: NDArray[np.float32]
-    """(patches,) probability by a head that never saw the image; 0 where nothing was suspected."""
+    """(patches,) by a head that never saw the image: robust standard deviations of a normal patch."""
     positives: int
-    """Patches pseudo-labelled anomalous in the last round, over all folds. 0: nothing to learn from."""
+    """Patches pseudo-labelled clearly anomalous in the last round, over all folds."""
 
 
 def pseudo_label_scores(
@@ -55,10 +59,10 @@ def pseudo_label_scores(
     fits = [HeadFit(features, graph, fold != f, options, seed) for f in range(options.folds)]
     _run_all(fits, start, options, on_progress)
     for f, fit in enumerate(fits):
-        for i in np.flatnonzero(fold == f) if fit.positives else []:
-            rows[features.offsets[i] : features.offsets[i + 1]] = fit.probability(int(i))
+        for i in np.flatnonzero(fold == f):
+            rows[features.offsets[i] : features.offsets[i + 1]] = fit.predict(int(i))
     scores = pool_images(rows, features.offsets)
-    return FunadScores(ScoredImages(features.ids, scores), rows, sum(fit.positives for fit in fits))
+    return FunadScores(ScoredImages(features.ids, scores), rows, sum(fit.suspected for fit in fits))
 
 
 def _run_all(

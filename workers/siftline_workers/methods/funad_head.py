@@ -21,32 +21,29 @@ from siftline_workers.methods.pooling import pool_images, robust_z
 from siftline_workers.methods.seeding import shuffled
 
 _SAMPLE = 65_536  # patches a round learns from
-_MIN_POSITIVES = 8  # fewer are not a class but a handful of accidents
+_LABEL_RANGE = (-3.0, 8.0)  # robust standard deviations: beyond, more distance says nothing more
+_SUSPECTED = 3.0  # counted as pseudo-labelled anomalous
 
 
 @dataclass(frozen=True, slots=True)
 class FunadOptions:
-    """Defaults follow the release where it says something that carries over."""
+    """Ablations of each are in benchmarks/LOG.md."""
 
-    rounds: int = 3
+    rounds: int = 2
     """Times the bank is rebuilt from the images that look normal now."""
-    folds: int = 2
-    steps: int = 120
+    folds: int = 4
+    steps: int = 100
     """Head updates a round."""
-    batch: int = 2048
-    """Patches an update, half of them pseudo-labelled anomalous."""
-    smoothness: float = 2.5
+    batch: int = 1024
+    """Patches an update."""
+    smoothness: float = 0.25
     """Weight of the mutual-neighbour term."""
-    positive_z: float = 3.0
-    """A patch is pseudo-labelled anomalous this many robust standard deviations above the bank's own."""
-    sure_z: float = 5.0
-    """Below this a positive is doubtful and gets noise."""
     bank_z: float = 1.0
     """Images up to this robust score stand in the bank."""
 
 
 class HeadFit:
-    """One fold's head: `run` trains it, `probability` scores any image."""
+    """One fold's head: `run` trains it, `predict` scores any image."""
 
     def __init__(
         self,
@@ -58,7 +55,7 @@ class HeadFit:
     ) -> None:
         """`training` (N,) says which images the head may see."""
         self.features, self.graph, self.training, self.options = features, graph, training, options
-        self.positives = 0
+        self.suspected = 0
         self._random = torch.Generator().manual_seed(seed)
         in_order = [int(i) for i in shuffled(features.ids, seed, "funad") if training[i]]
         spans = [np.arange(features.offsets[i], features.offsets[i + 1]) for i in in_order]
@@ -74,33 +71,32 @@ class HeadFit:
 
     def run(self, warm_start: NDArray[np.float32], on_step: Callable[[int], None]) -> None:
         """All rounds. `warm_start` (N,) ranks the first bank; `on_step` gets the updates done, may raise."""
-        optimiser = torch.optim.AdamW(self._head.parameters(), lr=1e-3, weight_decay=0.0)
+        if len(self._rows) < 2:
+            return
+        optimiser = torch.optim.AdamW(self._head.parameters(), lr=1e-3)
         scores = warm_start
         for r in range(self.options.rounds):
-            suspicion = self._suspicion(scores)
-            positive = suspicion > self.options.positive_z
-            self.positives = int(positive.sum())
-            if self.positives < _MIN_POSITIVES or self.positives == len(positive):
-                self.positives = 0
-                return
-            sure, doubtful, normal = self._sampled(suspicion)
+            labels = self._pseudo_labels(scores)
+            self.suspected = int((labels > _SUSPECTED).sum())
+            drawn = np.sort(self._draw(len(self._rows), _SAMPLE))
+            patches = self._prepared(self.features.patches[self._rows[drawn]])
+            wanted = torch.from_numpy(labels[drawn]).clamp(*_LABEL_RANGE)
             for step in range(self.options.steps):
-                self._update(optimiser, sure, doubtful, normal)
+                self._update(optimiser, patches, wanted)
                 on_step(r * self.options.steps + step + 1)
             if r + 1 < self.options.rounds:
                 scores = self._image_scores()
 
     @torch.no_grad()
-    def probability(self, i: int) -> NDArray[np.float32]:
-        """(P_i,) of image i."""
-        logits = self._head(self._prepared(self.features.of(i)))[:, 0]
-        probability: NDArray[np.float32] = torch.sigmoid(logits).numpy()
-        return probability
+    def predict(self, i: int) -> NDArray[np.float32]:
+        """(P_i,) of image i: the pseudo-label its patches would get, in robust standard deviations."""
+        predicted: NDArray[np.float32] = self._head(self._prepared(self.features.of(i)))[:, 0].numpy()
+        return predicted
 
     def _prepared(self, patches: NDArray[np.float16]) -> Tensor:
         return (torch.from_numpy(patches.astype(np.float32)) - self._mean) * self._scale
 
-    def _suspicion(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _pseudo_labels(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """(fold's patches,) log distance to the bank, in robust standard deviations of the bank's own
         patches.
         """
@@ -115,45 +111,28 @@ class HeadFit:
         spread = 1.4826 * np.median(np.abs(reference - median))
         if not spread > 1e-6:
             return np.zeros(len(self._rows), np.float32)
-        suspicion: NDArray[np.float32] = ((log_distance[self._rows] - median) / spread).astype(np.float32)
-        return suspicion
+        labels: NDArray[np.float32] = ((log_distance[self._rows] - median) / spread).astype(np.float32)
+        return labels
 
-    def _sampled(self, suspicion: NDArray[np.float32]) -> tuple[Tensor, Tensor, Tensor]:
-        """Prepared patches: positives, which of them are doubtful (bool), normals."""
-        positive = np.flatnonzero(suspicion > self.options.positive_z)
-        normal = np.flatnonzero(suspicion <= self.options.positive_z)
-        positive = np.sort(positive[self._draw(len(positive), _SAMPLE // 4)])
-        normal = np.sort(normal[self._draw(len(normal), _SAMPLE)])
-        doubtful = torch.from_numpy(suspicion[positive] < self.options.sure_z)
-        return (
-            self._prepared(self.features.patches[self._rows[positive]]),
-            doubtful,
-            self._prepared(self.features.patches[self._rows[normal]]),
-        )
-
-    def _update(
-        self, optimiser: torch.optim.Optimizer, positives: Tensor, doubtful: Tensor, normals: Tensor
-    ) -> None:
-        half = self.options.batch // 2
-        chosen = torch.randint(len(positives), (half,), generator=self._random)
-        a, b = positives[chosen], normals[torch.randint(len(normals), (half,), generator=self._random)]
-        noise = torch.randn(a.shape, generator=self._random) * a.std(0, correction=0)
-        logits = self._head(torch.cat([a + noise * doubtful[chosen, None], b]))[:, 0]
-        balanced = F.softplus(-logits[:half]).mean() + F.softplus(logits[half:]).mean()
-        # Pairs are looked for among clean patches, in a part of the batch: the term is a mean over pairs.
-        part = torch.cat([a[: half // 4], b[: half // 4]])
-        q, n = mutual_pairs(part)
-        p = torch.sigmoid(self._head(part)[:, 0])
-        smooth = (p[q] - p[n]).abs().mean() / 2 if len(q) else p.new_zeros(())
+    def _update(self, optimiser: torch.optim.Optimizer, patches: Tensor, wanted: Tensor) -> None:
+        chosen = torch.randint(len(patches), (self.options.batch,), generator=self._random)
+        batch = patches[chosen]
+        predicted = self._head(batch)[:, 0]
+        loss = F.mse_loss(predicted, wanted[chosen])
+        # Pairs are looked for in a part of the batch: the term is a mean over pairs, whatever their number.
+        part = self.options.batch // 4
+        q, n = mutual_pairs(batch[:part])
+        if len(q):
+            loss = loss + self.options.smoothness * (predicted[q] - predicted[n]).abs().mean() / 2
         optimiser.zero_grad()
-        (balanced + self.options.smoothness * smooth).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
     def _image_scores(self) -> NDArray[np.float32]:
         """(N,) of the fold's own images, zero elsewhere: they choose the next bank, never the answer."""
         rows = np.zeros(self.features.n_patches, np.float32)
         for i in np.flatnonzero(self.training):
-            rows[self.features.offsets[i] : self.features.offsets[i + 1]] = self.probability(int(i))
+            rows[self.features.offsets[i] : self.features.offsets[i + 1]] = self.predict(int(i))
         return pool_images(rows, self.features.offsets)
 
     def _draw(self, n: int, at_most: int) -> NDArray[np.int64]:
@@ -175,10 +154,8 @@ def mutual_pairs(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _new_head(dim: int, random: torch.Generator) -> nn.Sequential:
-    """dim-256-128-1 with PyTorch's own initial ranges, drawn from `random` and not from the global state."""
-    head = nn.Sequential(
-        nn.Linear(dim, 256), nn.LeakyReLU(0.2), nn.Linear(256, 128), nn.LeakyReLU(0.2), nn.Linear(128, 1)
-    )
+    """dim-64-64-1 with PyTorch's own initial ranges, drawn from `random` and not from the global state."""
+    head = nn.Sequential(nn.Linear(dim, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 1))
     with torch.no_grad():
         for layer in head:
             if isinstance(layer, nn.Linear):

@@ -17,6 +17,10 @@ from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.pooling import robust_z
 
+# Spread ranks little better than chance (.6 AUROC, benchmarks/LOG.md): worth showing, not worth a vote. A head
+# trained on pseudo-labels repeats their mistakes: half a vote beside the distances it learned from.
+VOTES: Mapping[str, float] = {"neighbours": 1.0, "llbnad": 1.0, "llbnad_spread": 0.0, "funad": 0.5}
+
 
 @dataclass(frozen=True, slots=True)
 class FusedScores:
@@ -31,16 +35,23 @@ class FusedScores:
     """Largest less smallest rank (0..1) an image has among the signals: the most disputed first."""
 
 
-def fuse(signals: Mapping[str, ScoredImages], groups: NearDuplicates) -> FusedScores:
-    """Mean of the signals, shared among near-duplicates. ValueError for no signal or differing image sets."""
-    if not signals:
+def fuse(
+    signals: Mapping[str, ScoredImages], groups: NearDuplicates, votes: Mapping[str, float] = VOTES
+) -> FusedScores:
+    """Weighted mean of the signals, shared among near-duplicates. A signal that `votes` does not name has one.
+
+    ValueError for no voting signal or differing image sets.
+    """
+    weights = [votes.get(name, 1.0) for name in signals]
+    if not sum(weights) > 0:
         raise ValueError("no signal to fuse")
     ids = groups.ids
     if any(set(signal.ids) != set(ids) for signal in signals.values()):
         raise ValueError("the signals score different images")
     scaled = {name: robust_z(signal.aligned_to(ids)) for name, signal in signals.items()}
-    mean = np.mean([_compressed(z) for z in scaled.values()], axis=0)
-    ranks = np.stack([_ranks(z) for z in scaled.values()]) if ids else np.zeros((len(scaled), 0))
+    mean = np.average([_compressed(z) for z in scaled.values()], axis=0, weights=weights)
+    voting = [z for z, weight in zip(scaled.values(), weights, strict=True) if weight > 0]
+    ranks = np.stack([_ranks(z) for z in voting]) if ids else np.zeros((len(voting), 0))
     return FusedScores(
         ScoredImages(ids, share_among(groups, mean).astype(np.float32)),
         {name: ScoredImages(ids, z) for name, z in scaled.items()},

@@ -32,6 +32,12 @@ class SubsetScores:
     """(patches,) mean distance to the sub-models' memories."""
 
 
+def neighbour_scores(graph: NeighbourGraph) -> ScoredImages:
+    """The plainest signal: distance to the nearest patch of any other thing in the pool."""
+    distance = graph.bank_distance(np.ones(len(graph.ids), dtype=bool))
+    return ScoredImages(graph.ids, pool_images(distance, graph.offsets))
+
+
 def subsets_of(groups: NearDuplicates, subsets: int, repeat: int, seed: int) -> NDArray[np.int64]:
     """(N,) subset of each image: near-equal in size, near-duplicates together, by the ids alone.
 

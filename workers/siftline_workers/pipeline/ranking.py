@@ -23,7 +23,7 @@ from siftline_workers.methods.neighbours import NeighbourGraph, NeighbourShard
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.stages import Progress, Stages
 
-VERSION = 1
+VERSION = 2
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
 SHARES = {"group": 0.08, "neighbours": 0.45, "llbnad": 0.07, "funad": 0.35, "split": 0.05}
@@ -62,7 +62,7 @@ def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints
     with tempfile.TemporaryFile(dir=checkpoints.folder) as file:
         with stages.stage("group") as progress:
             reduced = _projected(features, file, options.seed, checkpoints, _part(progress, 0.0, 0.5))
-            groups = _groups(reduced, options.seed, checkpoints, _part(progress, 0.5, 1.0))
+            groups = _groups(features, options.seed, checkpoints, _part(progress, 0.5, 1.0))
         with stages.stage("neighbours") as progress:
             graph = _graph(reduced, groups, options.seed, checkpoints, progress)
         with stages.stage("llbnad") as progress:
@@ -78,7 +78,12 @@ def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints
                 progress=progress,
             )
     with stages.stage("split"):
-        signals = {"llbnad": subset.scores, "llbnad_spread": subset.spread, "funad": pseudo.scores}
+        signals = {
+            "neighbours": llbnad.neighbour_scores(graph),
+            "llbnad": subset.scores,
+            "llbnad_spread": subset.spread,
+            "funad": pseudo.scores,
+        }
         fused = fusion.fuse(signals, groups)
         decided = split.decide(
             fused.scores,
@@ -88,7 +93,7 @@ def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints
             groups=groups.group.tolist(),
             seed=options.seed,
         )
-        heat = fusion.heat_map({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
+        heat = fusion.heat_maps({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
     return Ranking(fused, decided, groups, heat)
 
 
@@ -114,12 +119,14 @@ def _projected(
 
 
 def _groups(
-    reduced: PatchFeatures, seed: int, checkpoints: Checkpoints, progress: Progress
+    features: PatchFeatures, seed: int, checkpoints: Checkpoints, progress: Progress
 ) -> NearDuplicates:
-    def find() -> Arrays:
-        return {"group": near_duplicates.find(reduced, seed=seed, on_progress=progress).group}
+    """Of the backbone's own features: projected ones keep what images share, not what tells them apart."""
 
-    return NearDuplicates(ids=reduced.ids, group=checkpoints.once("groups", find)["group"])
+    def find() -> Arrays:
+        return {"group": near_duplicates.find(features, seed=seed, on_progress=progress).group}
+
+    return NearDuplicates(ids=features.ids, group=checkpoints.once("groups", find)["group"])
 
 
 def _graph(
