@@ -17,9 +17,14 @@ from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.pooling import robust_z
 
-# Spread ranks little better than chance (.6 AUROC, benchmarks/LOG.md): worth showing, not worth a vote. A head
+# Spread ranks little better than chance (.6 AUROC, benchmarks/LOG.md): worth showing, not a vote. A head
 # trained on pseudo-labels repeats their mistakes: half a vote beside the distances it learned from.
 VOTES: Mapping[str, float] = {"neighbours": 1.0, "llbnad": 1.0, "llbnad_spread": 0.0, "funad": 0.5}
+
+# The signal whose scale the fused score keeps. A head trained on its own labels splits even clean data in two
+# heaps, and compressing tails bends the good images' own: on either scale no contamination can be estimated
+# (measured: clean ELPV came out as 13-17 % bad). Distances to memories keep their natural shape.
+SCALE = "llbnad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class FusedScores:
 def fuse(
     signals: Mapping[str, ScoredImages], groups: NearDuplicates, votes: Mapping[str, float] = VOTES
 ) -> FusedScores:
-    """Weighted mean of the signals, shared among near-duplicates. A signal that `votes` does not name has one.
+    """Weighted mean of the signals, shared among near-duplicates. A signal not named in `votes` has one.
 
     ValueError for no voting signal or differing image sets.
     """
@@ -50,14 +55,21 @@ def fuse(
         raise ValueError("the signals score different images")
     scaled = {name: robust_z(signal.aligned_to(ids)) for name, signal in signals.items()}
     mean = np.average([_compressed(z) for z in scaled.values()], axis=0, weights=weights)
+    reference = scaled.get(SCALE, mean)
     voting = [z for z, weight in zip(scaled.values(), weights, strict=True) if weight > 0]
     ranks = np.stack([_ranks(z) for z in voting]) if ids else np.zeros((len(voting), 0))
     return FusedScores(
-        ScoredImages(ids, share_among(groups, mean).astype(np.float32)),
+        ScoredImages(ids, _on_scale(share_among(groups, mean), share_among(groups, reference))),
         {name: ScoredImages(ids, z) for name, z in scaled.items()},
         _agreement(ranks),
         ScoredImages(ids, np.ptp(ranks, axis=0).astype(np.float32)),
     )
+
+
+def _on_scale(ranking: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The order of `ranking` (N,) with the values of `reference` (N,): the r-th lowest gets the r-th lowest."""
+    place = np.searchsorted(np.sort(ranking), ranking)
+    return np.sort(reference)[place].astype(np.float32)
 
 
 def share_among(groups: NearDuplicates, values: NDArray[np.floating]) -> NDArray[np.float64]:
