@@ -67,7 +67,7 @@ def fuse(
 
 
 def _on_scale(ranking: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The order of `ranking` (N,) with the values of `reference` (N,): the r-th lowest gets the r-th lowest."""
+    """The order of `ranking` (N,) with the values of `reference` (N,), lowest to lowest."""
     place = np.searchsorted(np.sort(ranking), ranking)
     return np.sort(reference)[place].astype(np.float32)
 
