@@ -9,12 +9,18 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from siftline.domain import errors
 from siftline.domain.errors import SiftlineError, Unavailable
 from siftline.multipart import MultipartBody
 from siftline.schemas import Problem
 
 M = TypeVar("M", bound=BaseModel)
 Body = MultipartBody | BaseModel | None
+
+# What `domain.errors` promises and nothing else: the API's own finer kinds come as the kind they belong to.
+KNOWN = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SiftlineError)]
+BY_CODE = {kind.code: kind for kind in KNOWN}
+BY_STATUS = {kind.status: kind for kind in reversed(KNOWN)}  # the first of a status is its general kind
 
 LONGEST_PAUSE_S = 20.0
 TRY_AGAIN = frozenset({429, 503})
@@ -116,10 +122,7 @@ def error_of(answer: httpx2.Response) -> SiftlineError:
     except ValidationError:
         detail = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}"
         problem = Problem(title=answer.reason_phrase, status=answer.status_code, detail=detail, code="")
-    known = _all_errors(SiftlineError)
-    by_code = {kind.code: kind for kind in known}
-    by_status = {kind.status: kind for kind in reversed(known)}
-    kind = by_code.get(problem.code) or by_status.get(answer.status_code, SiftlineError)
+    kind = BY_CODE.get(problem.code) or BY_STATUS.get(answer.status_code, SiftlineError)
     error = kind(_with_fields(problem), problem=problem)
     if answer.status_code == 429:
         return Unavailable(error.detail, problem=problem)
@@ -130,10 +133,6 @@ def _with_fields(problem: Problem) -> str:
     """The detail, and which fields are wrong when the problem lists them."""
     fields = [f"{'.'.join(map(str, e.get('loc', [])))}: {e.get('msg', '')}" for e in problem.errors]
     return "; ".join([problem.detail, *fields])
-
-
-def _all_errors(kind: type[SiftlineError]) -> list[type[SiftlineError]]:
-    return [kind] + [found for child in kind.__subclasses__() for found in _all_errors(child)]
 
 
 def _pause_s(attempt: int, retry_after: str | None = None) -> float:
