@@ -12,6 +12,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := app workers migrations benchmarks tests
 MAX_LINES := 300
+DATA ?= ../shared/data/magnetic_tile
+# Every benchmark that runs without being told more.
+TABLES := $(patsubst benchmarks/%.py,benchmarks.%,$(filter-out %/demo.py %/extraction_speed.py,$(wildcard benchmarks/*.py)))
 
 .PHONY: help
 help: ## Show this list
@@ -58,8 +61,9 @@ format: $(READY) ## Let ruff format and fix what it can
 	@$(BIN)/ruff format $(SOURCES)
 
 .PHONY: bench
-bench: $(READY) ## Quality and speed tables on labelled images (long)
-	@for script in $(BENCHES); do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(READY) ## Quality and speed tables on labelled images (long; DATA=folder of images)
+	@$(BIN)/python -m benchmarks.extraction_speed $(DATA)
+	@for table in $(TABLES); do echo "== $$table"; $(BIN)/python -m "$$table"; done
 
 .PHONY: clean
 clean: ## Remove .venv, caches and out/
