@@ -21,9 +21,10 @@ from siftline.domain.contamination import (
     Contamination,
     Evidence,
     Mixture,
+    Values,
     asymmetry,
+    evidence_of,
     fit_mixture,
-    normal_scale,
     storey,
     tail_excess,
 )
@@ -85,17 +86,17 @@ def decide(
     _check(n, cost_ratio, prior, groups)
     order = np.argsort(np.array(scores.ids, dtype=np.str_))
     back = np.argsort(order)
-    values = scores.values[order]
+    values = scores.values[order].astype(np.float64)
     member = (
         np.unique(np.asarray(groups)[order], return_inverse=True)[1] if groups is not None else np.arange(n)
     )
     weights = (1 / np.bincount(member))[member]
-    fit = _Fit.of(values, weights)
+    fit = fit_mixture(values, weights)
     draws = _bootstrap(values, weights, member, seed)
     contamination = _contamination(fit, draws, values, weights, prior)
     assumed = _TAIL_PRIOR if prior is None else prior
-    p = fit.p(contamination.evidence, assumed)[back]
-    drawn = np.stack([draw.p_at(fit, contamination.evidence, assumed) for draw in draws])[:, back]
+    p = _probability(fit, values, contamination.evidence, assumed)[back]
+    drawn = np.stack([_probability(d, values, contamination.evidence, assumed) for d in draws])[:, back]
     low = np.minimum(np.quantile(drawn, 0.1, axis=0), p)
     high = np.maximum(np.quantile(drawn, 0.9, axis=0), p)
     cut = _cut(scores.values, p, cost_ratio, contamination, float(weights.sum()))
@@ -132,35 +133,14 @@ def _check(n: int, cost_ratio: float, prior: float | None, groups: Sequence[int]
         raise ValueError(f"{len(groups)} groups for {n} images")
 
 
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """A mixture and the scores it was fitted to, on the normal scale."""
-
-    z: NDArray[np.float64]
-    mixture: Mixture
-
-    @classmethod
-    def of(cls, values: NDArray[np.float32], weights: NDArray[np.float64]) -> _Fit:
-        z = normal_scale(values, weights)
-        return cls(z, fit_mixture(z, weights))
-
-    def p(self, evidence: Evidence, assumed: float) -> NDArray[np.float64]:
-        """(N,) probabilities; without evidence those of a thin, far tail of `assumed` weight."""
-        return self.p_at(self, evidence, assumed)
-
-    def p_at(self, points: _Fit, evidence: Evidence, assumed: float) -> NDArray[np.float64]:
-        """The same by this fit's mixture at another fit's images."""
-        if not points.z.any():
-            return np.zeros(len(points.z))
-        if evidence == "none" or self.mixture.share <= 0:
-            tail = Mixture(min(max(assumed, 1e-4), 0.05), (0.0, 1.0), (4.0, 1.5), 0.0)
-            return tail.p_anomalous(points.z)
-        return self.mixture.p_anomalous(points.z)
+def _probability(fit: Mixture, values: Values, evidence: Evidence, assumed: float) -> Values:
+    """(N,) P(anomalous); without evidence that of a thin, far tail of `assumed` weight."""
+    if evidence == "none" or fit.share <= 0:
+        fit = Mixture(fit.shift, fit.centre, fit.spread, min(max(assumed, 1e-4), 0.05))
+    return fit.p_anomalous(values)
 
 
-def _bootstrap(
-    values: NDArray[np.float32], weights: NDArray[np.float64], member: NDArray[np.int64], seed: int
-) -> list[_Fit]:
+def _bootstrap(values: Values, weights: Values, member: NDArray[np.int64], seed: int) -> list[Mixture]:
     """Fits to resampled things; a thing's photographs stay together."""
     random = np.random.default_rng(seed)
     things = int(member.max()) + 1
@@ -168,35 +148,32 @@ def _bootstrap(
     for _ in range(_DRAWS):
         times = np.bincount(random.integers(0, things, things), minlength=things)
         drawn = times[member] > 0
-        fits.append(_Fit.of(values[drawn], (weights * times[member])[drawn]))
+        fits.append(fit_mixture(values[drawn], (weights * times[member])[drawn]))
     return fits
 
 
 def _contamination(
-    fit: _Fit,
-    draws: list[_Fit],
-    values: NDArray[np.float32],
-    weights: NDArray[np.float64],
-    prior: float | None,
+    fit: Mixture, draws: list[Mixture], values: Values, weights: Values, prior: float | None
 ) -> Contamination:
+    z = fit.z(values)
     methods = {
-        "mixture": fit.mixture.share,
-        "storey": storey(fit.z, weights),
-        "tail": tail_excess(fit.z, weights),
+        "mixture": fit.share,
+        "storey": storey(z, weights),
+        "tail": tail_excess(z, weights),
         "asymmetry": asymmetry(values, weights),
     }
-    shares = np.array([draw.mixture.share for draw in draws])
-    found = float(np.mean([draw.mixture.bic_gain > 2 for draw in draws]))
-    evidence: Evidence = "none"
-    if fit.mixture.bic_gain > 2 and found >= 0.5:
-        evidence = "strong" if fit.mixture.bic_gain > 10 and found >= 0.8 else "weak"
-    estimate = 0.0 if evidence == "none" else fit.mixture.share
-    # What hides among the normal scores is not in the mixture's share; asymmetry bounds it from above.
-    ends = [estimate, float(np.quantile(shares, 0.9)), methods["asymmetry"]]
+    shares = np.array([draw.share for draw in draws])
+    evidence = evidence_of(fit, draws)
+    estimate = 0.0 if evidence == "none" else fit.share
     low = 0.0 if evidence == "none" else min(estimate, float(np.quantile(shares, 0.1)))
+    # What hides among the normal scores is not in the mixture's share; asymmetry bounds it.
+    ends = [
+        estimate + methods["asymmetry"],
+        estimate if evidence == "none" else float(np.quantile(shares, 0.9)),
+    ]
     if prior is not None:
         low, ends = min(low, prior), [*ends, prior]
-    return Contamination(estimate, (low, max(ends)), evidence, methods)
+    return Contamination(estimate, (low, min(max(ends), 0.5)), evidence, methods)
 
 
 def _cut(
