@@ -1,4 +1,4 @@
-"""Made-up patch descriptors with a known truth: textures of one kind, some images carrying an odd patch or two."""
+"""Made-up patch descriptors with a known truth: textures of one kind, some images with an odd corner."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ SIDE, DIM = 6, 12
 
 
 def texture_images(n: int, odd: int = 0, seed: int = 0) -> PatchFeatures:
-    """n images of SIDE x SIDE patches; the last `odd` of them carry four patches far off in a direction each."""
+    """n images of SIDE x SIDE patches; the last `odd` of them carry four patches far off somewhere."""
     rng = np.random.default_rng(seed)
     layout = rng.normal(size=(1, SIDE, SIDE, DIM))
     maps = layout + 0.5 * rng.normal(size=(n, SIDE, SIDE, DIM))

@@ -110,7 +110,8 @@ def test_progress_is_reported_and_may_cancel() -> None:
         pass
 
     features = texture_images(40)
-    pool, groups, seen = neighbours.build_pool(features), _alone(features), []
+    pool, groups = neighbours.build_pool(features), _alone(features)
+    seen: list[float] = []
     neighbours.search_shard(features, pool, groups, 0, 40, on_progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
