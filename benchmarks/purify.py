@@ -3,7 +3,8 @@
 python -m benchmarks.purify [--splits 'magnetic_tile-rho10-*' ...] [--rivals] [--cache DIR]
 
 One row per split, then means over seeds. Runs exactly what the service runs (pipeline.ranking.rank). The
-*label ceiling* is a cross-validated linear probe on mean and maximum of the same features: what labels would buy.
+*label ceiling* is a cross-validated linear probe on mean and maximum of the same features: what labels would
+buy.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from siftline_workers.methods.seeding import Progress, ignore_progress, shuffled
 _SIDE = 16  # cells a side of the layout two images are compared on
 _SKETCH = 2048  # a correlation is known to 1/sqrt(2048) = .02
 _SHARED = 0.3  # share of the private part two images must have in common; unrelated ones have 0 +- .05
-_MODE_IMAGES = 2048
+_MODE_IMAGES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,19 @@ def find(
 
 def _sketches(features: PatchFeatures, seed: int, on_progress: Progress) -> Tensor:
     """(N, 2048): each image's layout of standardised channels, folded together under random signs."""
-    rng = np.random.default_rng(seed)
-    width = _SIDE * _SIDE * features.dim
-    signs = torch.from_numpy(rng.choice(np.array([-1.0, 1.0], np.float32), width))
-    place = torch.from_numpy(rng.integers(0, _SKETCH, width))
+    cells = _SIDE * _SIDE * features.dim
+    folds = -(-cells // _SKETCH)
+    flips = np.random.default_rng(seed).choice(np.array([-1.0, 1.0], np.float32), folds * _SKETCH)
+    signs = torch.from_numpy(flips).view(folds, _SKETCH)
     scale = _channel_scale(features, seed)
     out = torch.zeros(features.n_images, _SKETCH)
 
     def sketch(i: int) -> None:
         rows, columns = features.grid(i)
         grid = torch.from_numpy(features.of(i).astype(np.float32)).view(rows, columns, -1).permute(2, 0, 1)
-        cells = F.adaptive_avg_pool2d(grid, _SIDE) * scale[:, None, None]
-        out[i].index_add_(0, place, cells.flatten() * signs)
+        layout = (F.adaptive_avg_pool2d(grid, _SIDE) * scale[:, None, None]).flatten()
+        padded = F.pad(layout, (0, signs.numel() - cells)).view(folds, _SKETCH)
+        out[i] = (padded * signs).sum(0)
 
     for_each(sketch, 0, features.n_images, lambda share: on_progress(0.9 * share))
     return out
@@ -83,14 +84,18 @@ def _channel_scale(features: PatchFeatures, seed: int) -> Tensor:
 
     Fine grain tells a thing from its like; a deep layer's smooth maps say what kind of thing it is.
     """
-    sums = torch.zeros(3, features.dim, dtype=torch.float64)
-    rows = 0
-    for i in shuffled(features.ids, seed, "near-duplicates")[:256]:
-        patches = torch.from_numpy(features.of(int(i)).astype(np.float32))
-        grain = patches - neighbourhood_mean(features, int(i))
-        sums += torch.stack([patches.sum(0), patches.square().sum(0), grain.square().sum(0)]).double()
-        rows += len(patches)
-    mean, square, grain_square = sums / rows
+    sample = shuffled(features.ids, seed, "near-duplicates")[:256]
+    sums = torch.zeros(len(sample), 3, features.dim, dtype=torch.float64)
+
+    def measure(place: int) -> None:
+        i = int(sample[place])
+        patches = torch.from_numpy(features.of(i).astype(np.float32))
+        grain = patches - neighbourhood_mean(features, i)
+        sums[place] = torch.stack([patches.sum(0), patches.square().sum(0), grain.square().sum(0)]).double()
+
+    for_each(measure, 0, len(sample))
+    rows = int(np.diff(features.offsets)[sample].sum())
+    mean, square, grain_square = sums.sum(0) / rows
     variance = (square - mean.square()).clamp(min=0)
     moving = variance > 1e-8 * variance.max().clamp(min=1e-24)
     return torch.where(moving, grain_square.sqrt() / variance.clamp(min=1e-24), 0.0).float()
@@ -103,8 +108,11 @@ def _private_parts(sketches: Tensor, ids: tuple[ImageId, ...], seed: int) -> NDA
     modes = min(isqrt(len(sample)), len(sample) // 20)
     private = sketches.double() - centre
     if modes:
-        _, _, axes = torch.linalg.svd(sample - centre, full_matrices=False)
-        private -= (private @ axes[:modes].T) @ axes[:modes]
+        # Eigenvectors of the images' products: ten times faster than the decomposition of the sketches.
+        centred = sample - centre
+        power, mixing = torch.linalg.eigh(centred @ centred.T)
+        axes = (mixing[:, -modes:].T @ centred) / power[-modes:, None].clamp(min=1e-24).sqrt()
+        private -= (private @ axes.T) @ axes
     norms = private.norm(dim=1, keepdim=True)
     unit = torch.where(norms > 1e-6 * sketches.double().norm(dim=1, keepdim=True), private / norms, 0.0)
     return unit.float().numpy()

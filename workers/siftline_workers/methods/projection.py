@@ -20,7 +20,7 @@ from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_rng, shuffled
 
 _FIT_IMAGES = 1024
-_FIT_PATCHES = 64  # of an image: 65,536 rows settle a covariance of any backbone here
+_FIT_PATCHES = 16  # of an image: 16,384 rows settle a covariance of any backbone here
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,19 @@ def neighbourhood_mean(features: PatchFeatures, i: int) -> Tensor:
 
 
 def fit(features: PatchFeatures, *, dim: int = 128, seed: int = 0) -> Projection:
-    """From a random sample of at most 1,024 images x 64 patches. ValueError for no images."""
+    """From a random sample of at most 1,024 images x 16 patches. ValueError for no images."""
     if features.n_images == 0:
         raise ValueError("no images")
-    parts = []
-    for i in shuffled(features.ids, seed, "projection")[:_FIT_IMAGES]:
-        rng = image_rng(features.ids[i], seed, "projection-patches")
-        mean = neighbourhood_mean(features, int(i))
-        chosen = rng.permutation(len(mean))[:_FIT_PATCHES]
-        parts.append(mean[torch.from_numpy(chosen)])
+    chosen = shuffled(features.ids, seed, "projection")[:_FIT_IMAGES]
+    parts = [torch.empty(0)] * len(chosen)
+
+    def draw(place: int) -> None:
+        i = int(chosen[place])
+        mean = neighbourhood_mean(features, i)
+        rows = image_rng(features.ids[i], seed, "projection-patches").permutation(len(mean))[:_FIT_PATCHES]
+        parts[place] = mean[torch.from_numpy(rows)]
+
+    for_each(draw, 0, len(chosen))
     sample = torch.cat(parts).double()
     centre = sample.mean(0)
     spread = sample.std(0, correction=0)
