@@ -82,14 +82,25 @@ def share_among(groups: NearDuplicates, values: NDArray[np.floating]) -> NDArray
 
 
 def heat_maps(patch_scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(patches,) one map over the whole set, 0..1: 0 = a typical patch, 1 = among the set's most unusual."""
+    """(patches,) one map over the whole set, 0..1: 0 = a typical patch, 1 = among the set's most unusual.
+
+    Linear, unlike the scores: compressed tails let whole images glow and hide where the defect is.
+    """
     if not patch_scores:
         raise ValueError("no patch scores")
-    mean = np.mean([_compressed(robust_z(scores)) for scores in patch_scores.values()], axis=0)
-    if mean.size == 0 or (high := float(np.quantile(mean, 0.999))) <= 0:
-        return np.zeros(mean.shape, np.float32)
-    shown: NDArray[np.float32] = np.clip(mean / high, 0, 1).astype(np.float32)
-    return shown
+    mean: NDArray[np.float32] = np.mean([_linear(scores) for scores in patch_scores.values()], axis=0)
+    return mean
+
+
+def _linear(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """0 at the set's median, 1 at its highest patch in a thousand; all zeros when those are one."""
+    if scores.size == 0:
+        return np.zeros(0, np.float32)
+    typical, high = np.quantile(scores, (0.5, 0.999))
+    if not high > typical:
+        return np.zeros(scores.shape, np.float32)
+    linear: NDArray[np.float32] = np.clip((scores - typical) / (high - typical), 0, 1).astype(np.float32)
+    return linear
 
 
 def _compressed(z: NDArray[np.float32]) -> NDArray[np.float64]:

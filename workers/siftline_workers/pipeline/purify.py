@@ -150,6 +150,9 @@ def _items(ids: Mapping[str, UUID], features: PatchFeatures, ranked: Ranking) ->
     decided, scores = ranked.split, ranked.fused.scores
     order = sorted(range(len(scores.ids)), key=lambda i: (-scores.values[i], scores.ids[i]))
     heat = np.rint(np.clip(ranked.heat, 0.0, 1.0) * 255.0).astype(np.uint8)
+    same_thing: dict[int, list[int]] = {}
+    for i, group in enumerate(ranked.groups.group.tolist()):
+        same_thing.setdefault(group, []).append(i)
     for rank, i in enumerate(order, start=1):
         rows, cols = features.grid(i)
         yield NewItem(
@@ -162,7 +165,9 @@ def _items(ids: Mapping[str, UUID], features: PatchFeatures, ranked: Ranking) ->
             needs_review=bool(decided.needs_review[i]),
             confidence=float(decided.confidence[i]),
             signals={name: float(signal.values[i]) for name, signal in ranked.fused.signals.items()},
-            near_duplicates=[ids[other] for other in ranked.groups.others(scores.ids[i])],
+            near_duplicates=[
+                ids[scores.ids[other]] for other in same_thing[int(ranked.groups.group[i])] if other != i
+            ],
             heat_rows=rows,
             heat_cols=cols,
             heat=heat[features.offsets[i] : features.offsets[i + 1]].tobytes(),
