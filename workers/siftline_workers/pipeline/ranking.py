@@ -23,7 +23,7 @@ from siftline_workers.methods.neighbours import NeighbourGraph, NeighbourShard
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.stages import Progress, Stages
 
-VERSION = 3
+VERSION = 4
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
 SHARES = {"group": 0.08, "neighbours": 0.45, "llbnad": 0.07, "funad": 0.35, "split": 0.05}
