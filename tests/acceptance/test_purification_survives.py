@@ -23,7 +23,7 @@ CELERY = (
     *("--without-gossip", "--without-mingle"),
 )
 IMAGES, SCRATCHED = 60, 5
-STAGES = ("load", "extract", "neighbours", "funad")
+KILLED_IN = {"sqlite": ("extract", "funad"), "postgresql": ("load", "neighbours")}
 
 
 def texture(folder: Path, seed: int) -> Path:
@@ -116,12 +116,11 @@ def test_killed_again_and_again_a_purification_ends_with_the_same_answer(
         hits = []
         if production.redis_url:
             programs.start(line.settings, "-m", "siftline", "sweeper")
-        for stage in STAGES:
+        for stage in KILLED_IN["postgresql" if production.redis_url else "sqlite"]:
             worker, in_time = line.kill_in(stage, worker, disturbed["job"]["id"])
             hits += [stage] if in_time else []
         eventually(line.is_done(disturbed["job"]["id"]), within_s=90)
-        # One look may come too late for a stage that lasts half a second, not for all of them.
-        assert len(hits) >= 2, hits
+        assert hits, "every look came too late for its stage"
         assert line.job(disturbed["job"]["id"])["attempt"] > len(hits)
 
         # Another dataset with the same images, and nothing of the first run left to take over.
