@@ -67,7 +67,7 @@ def main() -> None:
         _print(name, row, f"extract {extracted:.1f} {times}")
     print("\nmean over seeds")
     for name, several in rows.items():
-        mean = {key: float(np.nanmean([row[key] for row in several])) for key in several[0]}
+        mean = {key: _mean([row[key] for row in several]) for key in several[0]}
         _print(name, mean, f"{len(several)} seeds")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
@@ -100,6 +100,12 @@ def _measured(split: LabelledSplit, ranking: Ranking) -> Row:
         row["ap"] = float(average_precision_score(truth, scores))
         row["recall"] = float(suspect[truth].mean())
     return row
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are defined: without an anomaly there is no AUROC, without a suspect no precision."""
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else np.nan
 
 
 def calibration_error(p: NDArray[np.float32], truth: NDArray[np.bool_], bins: int = 10) -> float:

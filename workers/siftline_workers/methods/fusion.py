@@ -23,8 +23,8 @@ VOTES: Mapping[str, float] = {"neighbours": 1.0, "llbnad": 1.0, "llbnad_spread":
 
 # The signal whose scale the fused score keeps. A head trained on its own labels splits even clean data in two
 # heaps, and compressing tails bends the good images' own: on either scale no contamination can be estimated.
-# On the nearest distance it can: evidence on none of 9 clean splits and on 9 of 9 at rho .10, against none and
-# 7 of 9 on LLBNAD's scale (benchmarks/LOG.md).
+# On the nearest distance it can: evidence on none of 9 clean splits and on all 9 at rho .10, against none
+# and 7 on LLBNAD's scale (benchmarks/LOG.md).
 SCALE = "neighbours"
 
 
