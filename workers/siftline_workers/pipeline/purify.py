@@ -37,7 +37,7 @@ SHARES = {
     **{name: 0.5 * share for name, share in ranking.SHARES.items()},
     "write": 0.02,
 }
-"""Of the time of a whole run without cached features, as measured on 738 images with `lite` on two busy cores."""
+"""Of the time of a run without cached features, as measured on 738 images with `lite` on two busy cores."""
 
 
 def run(job: RunningJob) -> None:
