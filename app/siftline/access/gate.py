@@ -42,11 +42,11 @@ def _shown_key(headers: Headers) -> bytes:
 def _refuse_strangers(scope: Scope) -> None:
     headers = Headers(scope=scope)
     client = scope.get("client")
-    if client is None or not _is_loopback(client[0]):
+    if client is None or not is_loopback(client[0]):
         raise Forbidden("Without an API key only this machine is served; set SIFTLINE_API_KEY to open it.")
-    if not _is_loopback(_host_of(f"//{headers.get('host', '')}")):
+    if not is_loopback(_host_of(f"//{headers.get('host', '')}")):
         raise Forbidden("Without an API key the service answers to localhost and 127.0.0.1 only.")
-    if "origin" in headers and not _is_loopback(_host_of(headers["origin"])):
+    if "origin" in headers and not is_loopback(_host_of(headers["origin"])):
         raise Forbidden("Pages from elsewhere may not call this service.")
 
 
@@ -57,7 +57,8 @@ def _host_of(url: str) -> str:
         return ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or address, as it stands in a URL or a setting, is this machine's own."""
     if host == "localhost":
         return True
     try:

@@ -1,6 +1,5 @@
 """Commands that run parts of the service: serve, api, worker, sweeper, migrate."""
 
-import ipaddress
 import signal
 import socket
 import sys
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from siftline.access.gate import is_loopback
 from siftline.cli.output import say
 from siftline.domain.errors import Conflict, Unavailable, Unprocessable
 from siftline.logs import set_up_logging
@@ -157,18 +157,11 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _refuse_open_door(settings: Settings) -> None:
-    if settings.api_key is None and not _is_loopback(settings.host):
+    if settings.api_key is None and not is_loopback(settings.host):
         raise Unprocessable(
             f"Refusing to serve {settings.host} without a key: anybody on the network could read and delete. "
             "Set SIFTLINE_API_KEY, or listen on 127.0.0.1."
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def require_worker_packages() -> None:
