@@ -75,7 +75,7 @@ def test_a_taken_port_is_said_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "api"])
 def test_other_than_loopback_needs_a_key(tmp_path: Path, command: str) -> None:
-    answer = siftline(command, "--host", "0.0.0.0", "--port", 0, "--data-dir", tmp_path)  # noqa: S104
+    answer = siftline(command, "--host", "0.0.0.0", "--port", 0, "--data-dir", tmp_path)  # noqa: S104 - it must be refused
     assert answer.returncode == 2
     assert "SIFTLINE_API_KEY" in answer.stderr
 

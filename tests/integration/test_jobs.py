@@ -203,8 +203,8 @@ def test_a_cancel_and_a_success_at_once_agree_on_one_end(
     for _ in range(8):
         held = bring_to(sessions, JobState.RUNNING)
         steps: list[Callable[[Session], object]] = [
-            lambda session, held=held: jobs.succeed(session, held, {}),  # type: ignore[misc]
-            lambda session, held=held: jobs.request_cancel(session, held.job_id),  # type: ignore[misc]
+            lambda session, held=held: jobs.succeed(session, held, {}),  # type: ignore[misc]  # no hint in a lambda
+            lambda session, held=held: jobs.request_cancel(session, held.job_id),  # type: ignore[misc]  # no hint in a lambda
         ]
         with ThreadPoolExecutor(2) as pool:
             succeeded, cancelled = pool.map(at_once, steps)

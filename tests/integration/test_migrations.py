@@ -100,7 +100,7 @@ def count(url: str, table: str) -> int:
     engine = make_engine(url)
     try:
         with engine.connect() as connection:
-            return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())  # noqa: S608
+            return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())  # noqa: S608 - our own names
     finally:
         engine.dispose()
 

@@ -18,11 +18,11 @@ def received(body: MultipartBody) -> tuple[dict[str, bytes], dict[str, bytes]]:
     headers = {name: value.encode() for name, value in body.headers.items()}
 
     def on_field(field: object) -> None:
-        fields[field.field_name.decode()] = field.value  # type: ignore[attr-defined]
+        fields[field.field_name.decode()] = field.value  # type: ignore[attr-defined]  # untyped callbacks
 
     def on_file(file: object) -> None:
-        file.file_object.seek(0)  # type: ignore[attr-defined]
-        files[file.file_name.decode()] = file.file_object.read()  # type: ignore[attr-defined]
+        file.file_object.seek(0)  # type: ignore[attr-defined]  # untyped callbacks
+        files[file.file_name.decode()] = file.file_object.read()  # type: ignore[attr-defined]  # untyped callbacks
 
     parse_form(headers, BytesIO(b"".join(body)), on_field, on_file)
     return fields, files

@@ -43,7 +43,7 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
     supervisor = Supervisor(settings, sessions, new_worker_id(), make_bell(settings), child)
     stop = threading.Event()
 
-    @app.task(name=TASKS[JobKind.PURIFY])  # type: ignore[untyped-decorator]
+    @app.task(name=TASKS[JobKind.PURIFY])  # type: ignore[untyped-decorator]  # Celery's
     def purify(job_id: str) -> None:
         supervisor.run(UUID(job_id), stop)
 

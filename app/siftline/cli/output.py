@@ -145,7 +145,7 @@ def print_purified(purified: Purified, top: int) -> None:
     """The head of the ranking, the split, and how much contamination there seems to be."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading, justify in (("rank", "right"), ("score", "right"), ("p", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich wants a Literal
     for heading in ("80 % interval", "verdict", "", "image"):
         table.add_column(heading, overflow="fold")
     for item in purified.items[:top]:

@@ -70,7 +70,7 @@ class Supervisor:
 
     def _run_once(self) -> int:
         # Its own session: Ctrl-C in a terminal reaches only this process, which then stops the worker.
-        worker = subprocess.Popen(self._command, env=self._environment, start_new_session=True)  # noqa: S603
+        worker = subprocess.Popen(self._command, env=self._environment, start_new_session=True)  # noqa: S603 - our own worker
         while not self._stopping.wait(0.2):
             code = worker.poll()
             if code is not None:

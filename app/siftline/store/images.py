@@ -36,19 +36,6 @@ def _insert_unless_known(session: Session) -> Any:
     return statement.returning(Image.id)
 
 
-def known_hashes(session: Session, dataset_id: UUID, hashes: Sequence[str]) -> set[str]:
-    """Those of `hashes` the dataset already has."""
-    known: set[str] = set()
-    rest = iter(hashes)
-    while chunk := list(islice(rest, ROWS_PER_INSERT)):
-        known.update(
-            session.scalars(
-                select(Image.sha256).where(Image.dataset_id == dataset_id, Image.sha256.in_(chunk))
-            )
-        )
-    return known
-
-
 def get(session: Session, image_id: UUID) -> Image:
     """Raises NotFound."""
     image = session.get(Image, image_id)

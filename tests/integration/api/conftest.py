@@ -72,7 +72,7 @@ def zipped(*entries: File) -> bytes:
 
 def tarred(*entries: File, mode: str = "w:gz") -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]  # mode is a str here
         for name, data in entries:
             info = tarfile.TarInfo(name)
             info.size = len(data)

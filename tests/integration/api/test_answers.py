@@ -65,7 +65,7 @@ def write_version(sessions: sessionmaker[Session], dataset_id: str, ranked: list
 
 @pytest.fixture
 def dataset(api: TestClient) -> dict[str, Any]:
-    return made(api, *[(f"part/{i:02}.png", png(i)) for i in range(N)])["dataset"]  # type: ignore[no-any-return]
+    return made(api, *[(f"part/{i:02}.png", png(i)) for i in range(N)])["dataset"]  # type: ignore[no-any-return]  # JSON
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_with_a_key_every_path_but_health_asks_for_it(settings: Settings) -> Non
         ):
             encoded = {name: value.encode("latin-1") for name, value in headers.items()}
             for path in ("/", "/datasets", "/docs", "/openapi.json", "/readyz", "/nowhere"):
-                answer = api.get(path, headers=encoded)  # type: ignore[arg-type]
+                answer = api.get(path, headers=encoded)  # type: ignore[arg-type]  # bytes on purpose
                 assert is_problem(answer, 401, "unauthorized")
                 assert answer.headers["www-authenticate"] == "Bearer"
         assert api.get("/healthz").status_code == 200

@@ -120,7 +120,7 @@ def test_the_cut_can_be_moved_without_deciding_again() -> None:
 )
 def test_senseless_options_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        decide(_scores(np.arange(30.0)), {}, **options)  # type: ignore[arg-type]
+        decide(_scores(np.arange(30.0)), {}, **options)  # type: ignore[arg-type]  # parametrized
     with pytest.raises(ValueError, match="nothing to split"):
         decide(ScoredImages((), np.zeros(0, np.float32)), {})
 

@@ -100,7 +100,7 @@ def test_tiles_of_another_size_are_refused(lite: Backbone) -> None:
 
 @pytest.mark.parametrize("change", [{"side": 128}, {"taps": ((2,),)}, {"grid": 8}, {"mean": (0.4, 0.5, 0.5)}])
 def test_the_fingerprint_follows_every_field(change: dict[str, object], lite: Backbone) -> None:
-    changed = dataclasses.replace(PRESETS["lite"], **change)  # type: ignore[arg-type]
+    changed = dataclasses.replace(PRESETS["lite"], **change)  # type: ignore[arg-type]  # parametrized
     sha256 = LITE_SHA256
     assert fingerprint_of(PRESETS["lite"], sha256, "openvino-f32") == lite.fingerprint
     assert fingerprint_of(changed, sha256, "openvino-f32") != lite.fingerprint

@@ -29,7 +29,7 @@ def zip_bytes(method: int) -> bytes:
 
 def tar_bytes(mode: str, kind: int) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode, format=kind) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=buffer, mode=mode, format=kind) as archive:  # type: ignore[call-overload]  # mode is a str here
         for name, data in CONTENTS.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)

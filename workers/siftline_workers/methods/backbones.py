@@ -105,7 +105,7 @@ def custom(timm_name: str) -> Preset:
     else:
         raise ValueError(f"{timm_name} has no stages at 1/8 and 1/16 of the input")
     mean, std = (tuple(float(v) for v in config[key]) for key in ("mean", "std"))
-    return Preset(f"timm:{timm_name}", timm_name, side, grid, taps, mean, std, sized)  # type: ignore[arg-type]
+    return Preset(f"timm:{timm_name}", timm_name, side, grid, taps, mean, std, sized)  # type: ignore[arg-type]  # triples
 
 
 class PatchEmbedder(nn.Module):

@@ -69,7 +69,7 @@ def _converted(module: nn.Module, example: torch.Tensor) -> openvino.Model:
 
     Not `openvino.convert_model`: that one reports every use to Google Analytics unless told otherwise.
     """
-    table: Any = CustomDecompTable()  # type: ignore[no-untyped-call]
+    table: Any = CustomDecompTable()  # type: ignore[no-untyped-call]  # torch's
     for op in ops_to_not_decompose():
         if op in table:
             table.pop(op)

@@ -125,7 +125,7 @@ class HeadFit:
         if len(q):
             loss = loss + self.options.smoothness * (predicted[q] - predicted[n]).abs().mean() / 2
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
         optimiser.step()
 
     def _image_scores(self) -> NDArray[np.float32]:
