@@ -17,7 +17,7 @@ from siftline.store.session import after_commit, now
 
 log = logging.getLogger(__name__)
 
-TASKS: dict[JobKind, str] = {JobKind.PURIFY: "siftline.purify"}
+TASKS: dict[JobKind, str] = {kind: f"siftline.{kind}" for kind in JobKind}
 QUEUE = "siftline"
 
 Bell = Callable[[JobKind, UUID], None]
@@ -60,9 +60,17 @@ def _ring(broker: Celery, kind: JobKind, job_id: UUID) -> None:
         )
 
 
-def enqueue(session: Session, bell: Bell, dataset_id: UUID, kind: JobKind, params: dict[str, Any]) -> Job:
+def enqueue(
+    session: Session,
+    bell: Bell,
+    dataset_id: UUID,
+    kind: JobKind,
+    params: dict[str, Any],
+    *,
+    detector_id: UUID | None = None,
+) -> Job:
     """Create a job, and ring once it is committed."""
-    job = jobs.create(session, dataset_id, kind, params)
+    job = jobs.create(session, dataset_id, kind, params, detector_id=detector_id)
     ring_after_commit(session, bell, job)
     return job
 

@@ -54,6 +54,18 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where features are extracted.")
 
+    max_artifact_bytes: int = Field(1 * GIB, gt=0, description="Largest single artifact of a detector.")
+    score_images: int = Field(
+        64, ge=1, description="Most images scored while a request waits; more become a job."
+    )
+    score_job_images: int = Field(10_000, ge=1, description="Most images of one scoring job.")
+    score_queue: int = Field(
+        256, ge=1, description="Images that may wait to be scored; beyond it requests are answered 429."
+    )
+    score_memory_bytes: int = Field(
+        2 * GIB, gt=0, description="Memory for loaded detectors; the one unused longest goes first."
+    )
+
     lease_s: float = Field(15.0, gt=0, description="A worker silent this long has lost its job.")
     poll_s: float = Field(0.3, gt=0, description="How often workers look for jobs and cancel requests.")
     sweep_s: float = Field(5.0, gt=0, description="How often stranded jobs are looked for.")

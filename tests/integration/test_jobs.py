@@ -249,7 +249,7 @@ def test_jobs_wait_in_the_order_they_came(sessions: sessionmaker[Session]) -> No
     first, second, third = (add_job(sessions, dataset_id) for _ in range(3))
     with reading(sessions) as session:
         assert jobs.oldest_queued(session) == first
-        newest = jobs.newest_of_dataset(session, dataset_id)
+        newest = jobs.newest_purification(session, dataset_id)
         assert newest is not None
         assert newest.id == third
     claim(sessions, first)

@@ -36,7 +36,37 @@ def purify(job: RunningJob) -> None:
     pipeline.run(job)
 
 
-JOBS: Mapping[JobKind, JobFunction] = {JobKind.PURIFY: purify}
+def recut(job: RunningJob) -> None:
+    from siftline_workers.pipeline import recut as pipeline  # noqa: PLC0415 - as above
+
+    pipeline.run(job)
+
+
+def similar(job: RunningJob) -> None:
+    from siftline_workers.pipeline import similar as pipeline  # noqa: PLC0415 - as above
+
+    pipeline.run(job)
+
+
+def train(job: RunningJob) -> None:
+    from siftline_workers.pipeline import train as pipeline  # noqa: PLC0415 - as above
+
+    pipeline.run(job)
+
+
+def score(job: RunningJob) -> None:
+    from siftline_workers.pipeline import score as pipeline  # noqa: PLC0415 - as above
+
+    pipeline.run(job)
+
+
+JOBS: Mapping[JobKind, JobFunction] = {
+    JobKind.PURIFY: purify,
+    JobKind.RECUT: recut,
+    JobKind.SIMILAR: similar,
+    JobKind.TRAIN: train,
+    JobKind.SCORE: score,
+}
 
 
 def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:

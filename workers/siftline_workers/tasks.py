@@ -8,7 +8,6 @@ from uuid import UUID
 from celery import Celery, signals
 
 from siftline.dispatch import TASKS, make_bell, make_celery
-from siftline.domain.jobs import JobKind
 from siftline.settings import Settings
 from siftline.store.session import make_engine, session_factory
 from siftline_workers.heartbeat import beating
@@ -43,9 +42,11 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
     supervisor = Supervisor(settings, sessions, new_worker_id(), make_bell(settings), child)
     stop = threading.Event()
 
-    @app.task(name=TASKS[JobKind.PURIFY])  # type: ignore[untyped-decorator]  # Celery's
-    def purify(job_id: str) -> None:
+    def run(job_id: str) -> None:
         supervisor.run(UUID(job_id), stop)
+
+    for name in TASKS.values():
+        app.task(run, name=name)
 
     _follow_the_worker(supervisor, stop)
     return app

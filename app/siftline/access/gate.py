@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from siftline.access.principal import LOCAL
 from siftline.domain.errors import Forbidden, Unauthorized
 from siftline.settings import Settings
 
@@ -25,6 +26,8 @@ class Gate:
         self.key = None if settings.api_key is None else settings.api_key.get_secret_value().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["principal"] = LOCAL
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             if self.key is None:
                 _refuse_strangers(scope)

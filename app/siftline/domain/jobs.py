@@ -14,6 +14,13 @@ class JobState(StrEnum):
 
 class JobKind(StrEnum):
     PURIFY = "purify"
+    RECUT = "recut"
+    """A new version from the signals of an old one, after people decided."""
+    SIMILAR = "similar"
+    """Images like one that turned out bad."""
+    TRAIN = "train"
+    SCORE = "score"
+    """More images than are scored while a request waits."""
 
 
 NEXT: dict[JobState, frozenset[JobState]] = {

@@ -48,7 +48,7 @@ def _describe(image: Image, opinion: Opinion | None) -> schemas.Image:
         score=None if opinion is None else opinion.score,
         p_anomalous=None if opinion is None else opinion.p_anomalous,
         verdict=None if opinion is None else cast(schemas.Verdict, opinion.verdict),
-        review=None,
+        review=cast(schemas.ReviewState | None, image.review),
         content_url=content_url(image.id),
         thumbnail_url=thumbnail_url(image.id),
         heatmap_url=None if opinion is None else heatmap_url(image.id, opinion.version),

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from siftline import schemas
-from siftline.domain.jobs import JobState, eta_s
+from siftline.domain.jobs import JobKind, JobState, eta_s
 from siftline.store import cursor, jobs
 from siftline.store.models import Job
 from siftline.store.session import now
@@ -19,7 +19,8 @@ def describe(job: Job, at: datetime) -> schemas.Job:
     return schemas.Job(
         id=job.id,
         dataset_id=job.dataset_id,
-        kind="purify",
+        detector_id=job.detector_id,
+        kind=JobKind(job.kind).value,
         state=JobState(job.state).value,
         stage=job.stage,
         progress=job.progress,
@@ -38,8 +39,8 @@ def get(session: Session, job_id: UUID) -> schemas.Job:
     return describe(jobs.get(session, job_id), now(session))
 
 
-def newest(session: Session, dataset_id: UUID) -> schemas.Job | None:
-    job = jobs.newest_of_dataset(session, dataset_id)
+def newest_purification(session: Session, dataset_id: UUID) -> schemas.Job | None:
+    job = jobs.newest_purification(session, dataset_id)
     return None if job is None else describe(job, now(session))
 
 

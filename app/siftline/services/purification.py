@@ -15,7 +15,7 @@ from siftline.services.datasets import job_params
 from siftline.services.images import heatmap_url, thumbnail_url
 from siftline.settings import Settings
 from siftline.store import cursor, datasets, images, purifications
-from siftline.store.models import Purification, PurifiedItem
+from siftline.store.models import Image, Purification, PurifiedItem
 from siftline.store.session import now
 
 LOOK_AGAIN_S = 5
@@ -44,7 +44,7 @@ def find(session: Session, dataset_id: UUID, version: int | None) -> Purificatio
         return purifications.numbered(session, dataset_id, version)
     newest = purifications.latest(session, dataset_id)
     if newest is None:
-        raise _not_ready(job_answers.newest(session, dataset_id))
+        raise _not_ready(job_answers.newest_purification(session, dataset_id))
     return newest
 
 
@@ -85,7 +85,7 @@ def purified(
         raise Unprocessable(f"The cursor belongs to version {start.version}.")
     found = find(session, dataset_id, start.version if after is not None else version)
     rows = purifications.ranked(session, found.id, after_rank=start.rank, verdict=verdict, limit=limit + 1)
-    items = [_item(item, name, sha256, found.version) for item, name, sha256 in rows[:limit]]
+    items = [describe_item(item, image, found.version) for item, image in rows[:limit]]
     more = cursor.AfterRank(version=found.version, rank=items[-1].rank) if len(rows) > limit else None
     fields = schemas.PurifyOptions.model_fields
     return schemas.Purified(
@@ -102,11 +102,11 @@ def purified(
     )
 
 
-def _item(item: PurifiedItem, name: str, sha256: str, version: int) -> schemas.PurifiedItem:
+def describe_item(item: PurifiedItem, image: Image, version: int) -> schemas.PurifiedItem:
     return schemas.PurifiedItem(
         image_id=item.image_id,
-        name=name,
-        sha256=sha256,
+        name=image.name,
+        sha256=image.sha256,
         rank=item.rank,
         score=item.score,
         p_anomalous=item.p_anomalous,
@@ -115,7 +115,10 @@ def _item(item: PurifiedItem, name: str, sha256: str, version: int) -> schemas.P
         needs_review=item.needs_review,
         confidence=item.confidence,
         signals=item.signals,
-        review=None,
+        review=cast(schemas.ReviewState | None, image.review),
+        reviewed_by=image.reviewed_by,
+        reviewed_at=image.reviewed_at,
+        cluster=item.cluster,
         thumbnail_url=thumbnail_url(item.image_id),
         heatmap_url=heatmap_url(item.image_id, version),
         near_duplicates=[UUID(image_id) for image_id in item.near_duplicates],

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, false, func, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -102,7 +102,7 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
     if wanted.verdict is not None:
         yield PurifiedItem.verdict == wanted.verdict
     if wanted.review is not None:
-        yield false()  # there is no table of decisions yet, so no image has one
+        yield Image.review == wanted.review
     if wanted.min_score is not None:
         yield PurifiedItem.score >= wanted.min_score
     if wanted.name_contains:

@@ -39,12 +39,20 @@ class Claim:
         return (Job.id == self.job_id) & (Job.owner == self.owner) & (Job.attempt == self.attempt)
 
 
-def create(session: Session, dataset_id: UUID, kind: JobKind, params: dict[str, Any]) -> Job:
+def create(
+    session: Session,
+    dataset_id: UUID,
+    kind: JobKind,
+    params: dict[str, Any],
+    *,
+    detector_id: UUID | None = None,
+) -> Job:
     """A queued job. `dispatch.enqueue` also rings for it."""
     at = now(session)
     job = Job(
         id=uuid7(),
         dataset_id=dataset_id,
+        detector_id=detector_id,
         kind=kind,
         state=JobState.QUEUED,
         params=params,
@@ -67,8 +75,12 @@ def get(session: Session, job_id: UUID) -> Job:
     return job
 
 
-def newest_of_dataset(session: Session, dataset_id: UUID) -> Job | None:
-    return newest_of_datasets(session, [dataset_id]).get(dataset_id)
+def newest_purification(session: Session, dataset_id: UUID) -> Job | None:
+    """The newest job that makes a version."""
+    makes_one = Job.kind.in_([JobKind.PURIFY, JobKind.RECUT])
+    return session.scalar(
+        select(Job).where(Job.dataset_id == dataset_id, makes_one).order_by(Job.id.desc()).limit(1)
+    )
 
 
 def newest_of_datasets(session: Session, dataset_ids: Iterable[UUID]) -> dict[UUID, Job]:

@@ -15,6 +15,7 @@ from siftline.domain.errors import NotFound
 from siftline.store.models import Dataset, Image, Purification, PurifiedItem
 
 ROWS_PER_INSERT = 1000
+WITHOUT_BULK = (defer(PurifiedItem.heat, raiseload=True), defer(PurifiedItem.explanation, raiseload=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +147,13 @@ def latest_versions(session: Session, dataset_ids: Sequence[UUID]) -> dict[UUID,
 
 def ranked(
     session: Session, purification_id: UUID, *, after_rank: int, verdict: str | None, limit: int
-) -> Sequence[Row[PurifiedItem, str, str]]:
-    """At most `limit` items below `after_rank`, with the image's name and sha256, without their heat."""
+) -> Sequence[Row[PurifiedItem, Image]]:
+    """At most `limit` items below `after_rank`, with their images, without heat and explanation."""
     query = (
-        select(PurifiedItem, Image.name, Image.sha256)
+        select(PurifiedItem, Image)
         .join(Image, Image.id == PurifiedItem.image_id)
         .where(PurifiedItem.purification_id == purification_id, PurifiedItem.rank > after_rank)
-        .options(defer(PurifiedItem.heat, raiseload=True))
+        .options(*WITHOUT_BULK)
         .order_by(PurifiedItem.rank)
         .limit(limit)
     )

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from siftline.imaging.tiles import PREPROCESSING_VERSION, join_tiles, tile_layout, to_tiles
 from siftline_workers.methods.engines import Engine, OpenVinoEngine, TorchEngine
-from siftline_workers.methods.images import PREPROCESSING_VERSION, join_tiles, tile_layout, to_tiles
 from siftline_workers.methods.weights import WeightsUnusable, load_network, packaged_lite_weights, sha256_of
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

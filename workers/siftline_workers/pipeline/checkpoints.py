@@ -39,17 +39,15 @@ class Checkpoints:
 
     def once(self, name: str, compute: Callable[[], Mapping[str, NDArray[Any]]]) -> Arrays:
         """The arrays of `name`: read back if an earlier run finished them, else computed and kept."""
-        kept = self._read(name)
+        kept = self.load(name)
         if kept is not None:
             return kept
         arrays = dict(compute())
-        self._write(name, arrays)
+        self.save(name, arrays)
         return arrays
 
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _read(self, name: str) -> Arrays | None:
+    def load(self, name: str) -> Arrays | None:
+        """What was saved under `name`; None if nothing was, or it is torn."""
         try:
             # Opened here, because numpy leaves a torn file open behind its error.
             with (self.folder / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as kept:
@@ -60,10 +58,14 @@ class Checkpoints:
             # A disk that was full or lost power may leave a torn file behind; the piece is simply done again.
             return None
 
-    def _write(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Replaces what was saved under `name` before."""
         unfinished = self.folder / f"{name}.{os.getpid()}.tmp"
         with unfinished.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as its allow_pickle flag too
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(self.folder / f"{name}.npz")
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from siftline.domain.scores import ImageId
 from siftline.imaging import ImageLimits, ImageRejected, Tone, decode_rgb
+from siftline.imaging.tiles import join_tiles, tile_layout, to_tiles
 from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.features import PatchFeatures
-from siftline_workers.methods.images import join_tiles, tile_layout, to_tiles
 from siftline_workers.pipeline.feature_cache import FeatureCache
 
 _DECODERS = min(4, os.cpu_count() or 1)

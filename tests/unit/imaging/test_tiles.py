@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siftline_workers.methods.images import MAX_TILES, join_tiles, tile_layout, to_tiles
+from siftline.imaging.tiles import MAX_TILES, join_tiles, tile_layout, to_tiles
 
 
 @pytest.mark.parametrize(

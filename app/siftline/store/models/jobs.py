@@ -1,0 +1,80 @@
+"""Jobs, their history, the workers that run them, and the answers that are given once."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from siftline.store.models.base import Base, Json
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('queued','running','cancelling','cancelled','succeeded','failed')", name="state"
+        ),
+        Index("ix_jobs_state_created_at", "state", "created_at"),
+        Index("ix_jobs_dataset_id_id", "dataset_id", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    # No foreign key: a detector points at the job that trains it, and a circle could not be deleted.
+    detector_id: Mapped[UUID | None] = mapped_column(index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    params: Mapped[dict[str, Any]]
+    stage: Mapped[str | None] = mapped_column(String(40))
+    progress: Mapped[float]
+    attempt: Mapped[int]
+    owner: Mapped[str | None] = mapped_column(String(100))
+    lease_until: Mapped[datetime | None]
+    rung_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+
+
+class JobMove(Base):
+    """One row for every move a job ever made."""
+
+    __tablename__ = "job_moves"
+    __table_args__ = (Index("ix_job_moves_job_id_id", "job_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int]
+    owner: Mapped[str | None] = mapped_column(String(100))
+    reason: Mapped[str] = mapped_column(String(200))
+    at: Mapped[datetime]
+
+
+class Worker(Base):
+    """A worker's heartbeat; readiness asks for a recent one."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    started_at: Mapped[datetime]
+    beat_at: Mapped[datetime]
+
+
+class IdempotencyKey(Base):
+    """The answer a creating POST gave, so that sending it again gives it again."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    route: Mapped[str] = mapped_column(String(200), primary_key=True)
+    request_hash: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int]
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
