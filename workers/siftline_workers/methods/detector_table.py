@@ -1,0 +1,10 @@
+"""Which detectors there are, by the name that users give as `method`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from siftline_workers.methods.detectors import Method
+
+DETECTORS: Mapping[str, Method] = MappingProxyType({})
