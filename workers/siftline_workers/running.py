@@ -44,6 +44,7 @@ class RunningJob:
     ) -> None:
         self.id = job.id
         self.dataset_id = job.dataset_id
+        self.detector_id = job.detector_id
         self.kind = JobKind(job.kind)
         self.attempt = job.attempt
         self.params: dict[str, Any] = dict(job.params)

@@ -7,7 +7,9 @@ SiftlineError                  status, code, title: one row of the error table i
 ├── NotFound              404
 ├── Conflict              409  wrong state
 │   ├── JobStateConflict
-│   └── PurificationNotReady
+│   ├── PurificationNotReady
+│   └── DetectorNotReady
+├── PreconditionFailed    412  somebody was faster
 ├── TooLarge              413
 ├── NotAnImage            415
 ├── Unprocessable         422  well-formed, but makes no sense
@@ -74,6 +76,17 @@ class JobStateConflict(Conflict):
 class PurificationNotReady(Conflict):
     code = "purification-not-ready"
     title = "The dataset has no finished purification yet"
+
+
+class DetectorNotReady(Conflict):
+    code = "detector-not-ready"
+    title = "The detector cannot score"
+
+
+class PreconditionFailed(SiftlineError):
+    status = 412
+    code = "precondition-failed"
+    title = "Somebody else has changed this since you looked"
 
 
 class TooLarge(SiftlineError):

@@ -12,15 +12,22 @@ from siftline.domain.jobs import JobKind
 from siftline.services import ingest
 from siftline.services import jobs as job_answers
 from siftline.settings import Settings
-from siftline.store import cursor, datasets, images, jobs, purifications, receipts
+from siftline.store import cursor, datasets, detectors, images, jobs, purifications, receipts
 from siftline.store.blobs import Blobs, dataset_prefix
 from siftline.store.models import Dataset
 from siftline.store.session import now
+
+NAMED_DETECTORS = 5
 
 
 class DatasetBusy(Conflict):
     code = "dataset-busy"
     title = "The dataset is being worked on"
+
+
+class DatasetHasDetectors(Conflict):
+    code = "dataset-has-detectors"
+    title = "Detectors were trained on the dataset"
 
 
 def create(
@@ -123,13 +130,19 @@ def receipts_page(
 def delete(session: Session, dataset_id: UUID) -> None:
     """Forget the dataset; `delete_bytes` once this is committed.
 
-    Raises NotFound, and DatasetBusy while a job of it is not finished.
+    Raises NotFound, DatasetBusy while a job of it is not finished, and DatasetHasDetectors: somebody's gate
+    may hang on one, so they are deleted on purpose.
     """
     datasets.lock(session, dataset_id)
     job = jobs.unfinished_of_dataset(session, dataset_id)
     if job is not None:
         described = job_answers.describe(job, now(session))
         raise DatasetBusy(f"Job {job.id} is {job.state}: cancel it and wait until it is over.", job=described)
+    trained = detectors.of_dataset(session, dataset_id, limit=NAMED_DETECTORS + 1)
+    if trained:
+        names = ", ".join(f"{row.id} ({row.name})" for row in trained[:NAMED_DETECTORS])
+        others = " and others" if len(trained) > NAMED_DETECTORS else ""
+        raise DatasetHasDetectors(f"Delete its detectors first: {names}{others}.")
     datasets.delete(session, dataset_id)
 
 

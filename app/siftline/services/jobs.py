@@ -12,6 +12,8 @@ from siftline.store import cursor, jobs
 from siftline.store.models import Job
 from siftline.store.session import now
 
+LOOK_AGAIN_S = 5
+
 
 def describe(job: Job, at: datetime) -> schemas.Job:
     running = job.state == JobState.RUNNING and job.started_at is not None
@@ -32,6 +34,11 @@ def describe(job: Job, at: datetime) -> schemas.Job:
         result=job.result,
         error=None if job.error is None else schemas.Problem.model_validate(job.error),
     )
+
+
+def look_again_s(job: schemas.Job) -> int:
+    """When to ask again whether an unfinished job is done."""
+    return LOOK_AGAIN_S if job.eta_s is None else max(1, round(min(job.eta_s, 60)))
 
 
 def get(session: Session, job_id: UUID) -> schemas.Job:
