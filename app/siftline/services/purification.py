@@ -18,8 +18,6 @@ from siftline.store import cursor, datasets, images, purifications
 from siftline.store.models import Image, Purification, PurifiedItem
 from siftline.store.session import now
 
-LOOK_AGAIN_S = 5
-
 
 def request(
     session: Session, dataset_id: UUID, options: schemas.PurifyOptions, *, bell: Bell, settings: Settings
@@ -53,7 +51,7 @@ def _not_ready(job: schemas.Job | None) -> PurificationNotReady:
         return PurificationNotReady("No purification of this dataset was asked for.", job=None)
     if job.state in FINISHED:
         return PurificationNotReady(f"The dataset's newest purification has {_ended(job)}.", job=job)
-    wait_s = LOOK_AGAIN_S if job.eta_s is None else max(1, round(min(job.eta_s, 60)))
+    wait_s = job_answers.look_again_s(job)
     return PurificationNotReady(f"The purification is {job.state}.", job=job, retry_after_s=wait_s)
 
 
