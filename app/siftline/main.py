@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from siftline.access.deps import Parts
 from siftline.access.gate import Gate
+from siftline.access.keyring import Keyring
+from siftline.access.rules import authorize
 from siftline.api import errors, openapi
 from siftline.api.frame import BodyLimit, Frame
-from siftline.api.routes import datasets, images, jobs, purifications, system
+from siftline.api.routes import datasets, detectors, images, jobs, keys, purifications, reviews, system
 from siftline.dispatch import make_bell
 from siftline.settings import Settings
 from siftline.store.blobs_local import LocalBlobs
@@ -30,15 +32,17 @@ def create_app(settings: Settings) -> FastAPI:
     """The API over a migrated database."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     engine = make_engine(settings.sqlalchemy_url)
+    sessions = session_factory(engine)
     parts = Parts(
         settings=settings,
-        sessions=session_factory(engine),
+        sessions=sessions,
         blobs=LocalBlobs(settings.blobs_dir),
         spool=Spool(settings.spool_dir),
         # Pillow's decoders let other threads run; more of them than processors would only need more memory.
         decoders=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode"),
         bell=make_bell(settings),
         ingests=CapacityLimiter(INGESTS_AT_ONCE),
+        keyring=Keyring(settings, sessions),
     )
 
     @asynccontextmanager
@@ -56,13 +60,14 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(authorize)],
     )
     app.state.parts = parts
-    for noun in (datasets, purifications, images, jobs, system):
+    for noun in (datasets, purifications, reviews, detectors, images, jobs, keys, system):
         app.include_router(noun.router)
     errors.install(app)
     openapi.install(app)
     app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Gate, keyring=parts.keyring)
     app.add_middleware(Frame)  # added last: outermost
     return app

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, description="Key every request must carry. Without one, only loopback addresses are served."
     )
+    secret: SecretStr | None = Field(
+        None,
+        description="Signs the page's cookies. Unset: a file in data_dir; API hosts must share one.",
+    )
 
     max_request_bytes: int = Field(20 * GIB, gt=0, description="Largest request body.")
     max_file_bytes: int = Field(512 * MIB, gt=0, description="Largest single image, also inside archives.")

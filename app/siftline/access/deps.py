@@ -9,6 +9,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session, sessionmaker
 
+from siftline.access.keyring import Keyring
 from siftline.dispatch import Bell
 from siftline.settings import Settings
 from siftline.store.blobs import Blobs
@@ -27,6 +28,7 @@ class Parts:
     decoders: Executor
     bell: Bell
     ingests: CapacityLimiter
+    keyring: Keyring
 
 
 async def get_parts(request: Request) -> Parts:

@@ -1,5 +1,6 @@
 """The contract in pydantic: what the API takes and gives, shared by server, client and command line."""
 
+from siftline.schemas.access import Key, KeyCreated, NewKey, RoleName
 from siftline.schemas.common import (
     Evidence,
     Health,
@@ -60,16 +61,20 @@ from siftline.schemas.purified import (
     NeighbourPatch,
     Purified,
     PurifiedItem,
+    Reviewed,
 )
 from siftline.schemas.reviews import (
     MOST_DECISIONS,
     Decision,
     DecisionWord,
     NewMiss,
+    NewRecut,
     NewReviews,
     ReviewBatch,
+    ReviewFilter,
     Selection,
     SimilarImage,
+    UndoneReviews,
     UndoReviews,
 )
 
@@ -104,13 +109,17 @@ __all__ = [
     "ImageVerdict",
     "Interval",
     "Job",
+    "Key",
+    "KeyCreated",
     "Lineage",
     "NeighbourPatch",
     "NewCdd",
     "NewDataset",
     "NewDetector",
     "NewFunad",
+    "NewKey",
     "NewMiss",
+    "NewRecut",
     "NewReviews",
     "Number",
     "Page",
@@ -122,7 +131,10 @@ __all__ = [
     "Receipt",
     "RejectedImage",
     "ReviewBatch",
+    "ReviewFilter",
     "ReviewState",
+    "Reviewed",
+    "RoleName",
     "ScoreAnswer",
     "ScoreJobCreated",
     "ScoredImage",
@@ -133,5 +145,6 @@ __all__ = [
     "Text",
     "TrainOptions",
     "UndoReviews",
+    "UndoneReviews",
     "Verdict",
 ]

@@ -129,14 +129,14 @@ def test_without_a_key_only_this_machine_is_served(settings: Settings) -> None:
 
 @sqlite_only
 def test_a_page_from_elsewhere_cannot_post_through_the_browser(api: TestClient) -> None:
-    for origin in ("https://evil.example", "null", "http://[broken"):
+    for origin in ("https://evil.example", "null", "http://[broken", "http://127.0.0.1:3000"):
         answer = upload(api, ("a.png", png(1)), headers={"Origin": origin})
         assert is_problem(answer, 403, "forbidden")
-    assert upload(api, ("a.png", png(1)), headers={"Origin": "http://127.0.0.1:8000"}).status_code == 202
+    assert upload(api, ("a.png", png(1)), headers={"Origin": "http://127.0.0.1"}).status_code == 202
 
 
 @sqlite_only
-def test_with_a_key_every_path_but_health_asks_for_it(settings: Settings) -> None:
+def test_with_a_key_every_path_but_the_probes_asks_for_it(settings: Settings) -> None:
     keyed = settings.model_copy(update={"api_key": SecretStr("s3cret")})
     with open_client(keyed, "siftline.example", "10.0.0.9") as api:
         for headers in (
@@ -146,11 +146,12 @@ def test_with_a_key_every_path_but_health_asks_for_it(settings: Settings) -> Non
             {"X-API-Key": "ü"},
         ):
             encoded = {name: value.encode("latin-1") for name, value in headers.items()}
-            for path in ("/", "/datasets", "/docs", "/openapi.json", "/readyz", "/nowhere"):
+            for path in ("/", "/datasets", "/docs", "/openapi.json", "/nowhere"):
                 answer = api.get(path, headers=encoded)  # type: ignore[arg-type]  # bytes on purpose
                 assert is_problem(answer, 401, "unauthorized")
                 assert answer.headers["www-authenticate"] == "Bearer"
         assert api.get("/healthz").status_code == 200
+        assert is_problem(api.get("/readyz"), 503, "not-ready")
         for headers in ({"Authorization": "bearer s3cret"}, {"X-API-Key": "s3cret"}):
             assert api.get("/datasets", headers=headers).status_code == 200
 

@@ -1,0 +1,70 @@
+"""API keys, and signing in to the page with one."""
+
+from typing import Annotated
+from uuid import UUID
+
+from anyio import to_thread
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from siftline import schemas
+from siftline.access.deps import PartsDep, Reading
+from siftline.access.gate import COOKIE
+from siftline.access.keyring import SESSION_S
+from siftline.access.principal import PrincipalDep
+from siftline.services import keys
+from siftline.store.session import transaction
+
+router = APIRouter(tags=["keys"])
+
+
+@router.post("/keys", status_code=201)
+def create_key(parts: PartsDep, principal: PrincipalDep, new: schemas.NewKey) -> schemas.KeyCreated:
+    """Make a key; the answer is the only place it is ever shown. From the first on, nobody enters without."""
+    with transaction(parts.sessions) as session:
+        created = keys.create(session, new, by=principal.name)
+    parts.keyring.forget()
+    return created
+
+
+@router.get("/keys")
+def list_keys(session: Reading) -> list[schemas.Key]:
+    """Newest first, revoked ones too."""
+    return keys.every(session)
+
+
+@router.delete("/keys/{key_id}", status_code=204)
+def revoke_key(parts: PartsDep, principal: PrincipalDep, key_id: UUID) -> None:
+    """It opens nothing any more, on other API hosts within seconds; its name stays with what it did."""
+    with transaction(parts.sessions) as session:
+        keys.revoke(session, key_id, by=principal.name)
+    parts.keyring.forget()
+
+
+@router.post("/signin", include_in_schema=False)
+async def sign_in(
+    request: Request,
+    parts: PartsDep,
+    key: Annotated[str, Form(max_length=200)],
+    onward: Annotated[str, Form(alias="next", max_length=500)] = "/",
+) -> Response:
+    """A form's key becomes a cookie that no script can read and no other site can use."""
+    cookie = await to_thread.run_sync(parts.keyring.cookie_for, key.strip())
+    if cookie is None:
+        return RedirectResponse("/signin?wrong=1", status_code=303)
+    answer = RedirectResponse(_here(onward), status_code=303)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(COOKIE, cookie, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+@router.post("/signout", include_in_schema=False)
+async def sign_out() -> Response:
+    answer = RedirectResponse("/signin", status_code=303)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+def _here(path: str) -> str:
+    """Never to another site: a link with `next=https://evil` must not make our sign-in its accomplice."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
