@@ -23,6 +23,7 @@ from siftline.services import datasets, ingest, jobs, purification, sources
 from siftline.settings import Settings
 from siftline.store.blobs_local import LocalBlobs
 from siftline.store.migrate import upgrade
+from siftline.store.selection import Filter
 from siftline.store.session import make_engine, reading, session_factory, transaction
 from siftline.store.spool import Spool
 
@@ -48,7 +49,13 @@ def purified_here(path: Path, options: DatasetOptions, data_dir: Path | None) ->
             _run(settings, sessions, created.job.id)
             with reading(sessions) as session:
                 return purification.purified(
-                    session, created.dataset.id, version=None, verdict=None, after=None, limit=EVERYTHING
+                    session,
+                    created.dataset.id,
+                    Filter(),
+                    version=None,
+                    order="rank",
+                    after=None,
+                    limit=EVERYTHING,
                 )
         finally:
             engine.dispose()

@@ -13,6 +13,7 @@ SiftlineError                  status, code, title: one row of the error table i
 ├── TooLarge              413
 ├── NotAnImage            415
 ├── Unprocessable         422  well-formed, but makes no sense
+├── TooManyRequests       429  with Retry-After
 ├── WorkerLost            500  a job's worker died once too often
 ├── OutOfResources        500  a job needs more memory or disk than there is
 └── Unavailable           503  with Retry-After
@@ -105,6 +106,12 @@ class Unprocessable(SiftlineError):
     status = 422
     code = "unprocessable"
     title = "The request makes no sense as it is"
+
+
+class TooManyRequests(SiftlineError):
+    status = 429
+    code = "too-many-requests"
+    title = "The server is busy"
 
 
 class Unavailable(SiftlineError):

@@ -29,6 +29,17 @@ class Counts(BaseModel):
     rejected_files: int
 
 
+class Reviewed(BaseModel):
+    """What people have decided about a version's images so far; the version's own `counts` stay."""
+
+    keep: int
+    reject: int
+    clean: int = Field(
+        description="Images that count as clean: kept, or clean to the machine and not rejected."
+    )
+    suspect: int
+
+
 class PurifiedItem(BaseModel):
     image_id: UUID
     name: str
@@ -37,7 +48,7 @@ class PurifiedItem(BaseModel):
     score: float
     p_anomalous: Probability
     interval: Interval
-    verdict: Verdict
+    verdict: Verdict = Field(description="The machine's; `review` outranks it.")
     needs_review: bool
     confidence: Probability
     signals: dict[str, float]
@@ -62,7 +73,8 @@ class Purified(BaseModel):
     backbone: dict[str, Any]
     contamination: Contamination
     cut: Cut
-    counts: Counts
+    counts: Counts = Field(description="The machine's verdicts; they never change.")
+    reviewed: Reviewed
     items: list[PurifiedItem]
     next_cursor: str | None
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 from siftline.schemas.common import Number, Strict, Text, Verdict
 
 DecisionWord = Literal["keep", "reject", "clear"]
+ReviewFilter = Literal["keep", "reject", "any", "none"]
 MOST_DECISIONS = 10_000
 
 
@@ -20,17 +21,17 @@ class Decision(Strict):
 class Selection(Strict):
     """Which images of a version: all that fit every condition that is given."""
 
-    version: int | None = Field(
-        None, ge=1, description="Version the conditions speak of; the newest if unset."
+    version: Annotated[int, Number] | None = Field(
+        None, ge=1, lt=2**31, description="Version the conditions speak of; the newest if unset."
     )
     verdict: Verdict | None = None
     needs_review: bool | None = Field(None, strict=True)
-    review: Literal["keep", "reject", "any", "none"] | None = Field(
+    review: ReviewFilter | None = Field(
         None, description="What a person has said: that word, anything, or nothing."
     )
-    min_score: Annotated[float, Number] | None = None
-    max_score: Annotated[float, Number] | None = None
-    cluster: int | None = Field(None, ge=0)
+    min_score: Annotated[float, Number] | None = Field(None, allow_inf_nan=False)
+    max_score: Annotated[float, Number] | None = Field(None, allow_inf_nan=False)
+    cluster: Annotated[int, Number] | None = Field(None, ge=0, lt=2**31)
     name_contains: Text | None = Field(None, max_length=200)
 
 
@@ -66,6 +67,26 @@ class ReviewBatch(BaseModel):
     decision: DecisionWord | None = Field(description="Unset when the batch holds different ones.")
     undoes: UUID | None
     undone_by: UUID | None
+
+
+class UndoneReviews(ReviewBatch):
+    """The batch that took another one back, and what it had to leave alone."""
+
+    skipped: int = Field(description="Images that were decided anew since: they stay as they are.")
+    skipped_images: list[UUID] = Field(description="The first 1,000 of them.")
+
+
+class NewRecut(Strict):
+    """How to cut the newest version's signals anew; what is unset stays as it was."""
+
+    cost_ratio: Annotated[float, Number] | None = Field(
+        None, gt=0, le=100, description="Cost of keeping a bad image over that of losing a good one."
+    )
+    cut_score: Annotated[float, Number] | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Images above this score are suspect; instead of a cut found by the cost.",
+    )
 
 
 class NewMiss(Strict):

@@ -7,8 +7,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from siftline import schemas
+from siftline.domain.errors import NotFound
+from siftline.services import pictures
 from siftline.store import cursor, datasets, images, purifications
 from siftline.store.models import Image
+from siftline.store.selection import Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,16 @@ def get(session: Session, image_id: UUID) -> schemas.Image:
     return _describe(image, Opinion(latest.version, item.score, item.p_anomalous, item.verdict))
 
 
+def explanation(session: Session, image_id: UUID, version: int | None) -> schemas.Explanation:
+    """Why an image is ranked where it is in a version, or in the newest. Raises NotFound."""
+    item = pictures.find_heat(session, images.get(session, image_id), version)
+    if item.explanation is None:
+        raise NotFound("This version kept no explanation of the image.")
+    return schemas.Explanation.model_validate(item.explanation)
+
+
 def page(
-    session: Session, dataset_id: UUID, wanted: images.Filter, *, after: str | None, limit: int
+    session: Session, dataset_id: UUID, wanted: Filter, *, after: str | None, limit: int
 ) -> schemas.Page[schemas.Image]:
     """In upload order, with the verdicts of the newest purification. Raises NotFound."""
     datasets.get(session, dataset_id)

@@ -1,9 +1,11 @@
 """Purifications as users see them: asked for, waited for, read page by page."""
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Literal, cast
 from uuid import UUID
 
 import numpy as np
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from siftline import schemas
@@ -14,9 +16,12 @@ from siftline.services import jobs as job_answers
 from siftline.services.datasets import job_params
 from siftline.services.images import heatmap_url, thumbnail_url
 from siftline.settings import Settings
-from siftline.store import cursor, datasets, images, purifications
+from siftline.store import cursor, datasets, images, purifications, reviews
 from siftline.store.models import Image, Purification, PurifiedItem
+from siftline.store.selection import Filter
 from siftline.store.session import now
+
+Order = Literal["rank", "disputed"]
 
 
 def request(
@@ -68,9 +73,10 @@ def is_worth_waiting_for(error: PurificationNotReady) -> bool:
 def purified(
     session: Session,
     dataset_id: UUID,
+    wanted: Filter,
     *,
     version: int | None,
-    verdict: schemas.Verdict | None,
+    order: Order,
     after: str | None,
     limit: int,
 ) -> schemas.Purified:
@@ -78,13 +84,12 @@ def purified(
 
     Raises NotFound, PurificationNotReady, BadCursor, and Unprocessable when cursor and version disagree.
     """
-    start = cursor.AfterRank(version=0, rank=0) if after is None else cursor.decode(after, cursor.AfterRank)
-    if after is not None and version not in (None, start.version):
+    kind = cursor.AfterRank if order == "rank" else cursor.AfterDisputed
+    start = None if after is None else cursor.decode(after, kind)
+    if start is not None and version not in (None, start.version):
         raise Unprocessable(f"The cursor belongs to version {start.version}.")
-    found = find(session, dataset_id, start.version if after is not None else version)
-    rows = purifications.ranked(session, found.id, after_rank=start.rank, verdict=verdict, limit=limit + 1)
-    items = [describe_item(item, image, found.version) for item, image in rows[:limit]]
-    more = cursor.AfterRank(version=found.version, rank=items[-1].rank) if len(rows) > limit else None
+    found = find(session, dataset_id, version if start is None else start.version)
+    rows = _behind(session, found.id, wanted, order=order, start=start, limit=limit + 1)
     fields = schemas.PurifyOptions.model_fields
     return schemas.Purified(
         dataset_id=dataset_id,
@@ -95,9 +100,43 @@ def purified(
         contamination=schemas.Contamination.model_validate(found.contamination),
         cut=schemas.Cut.model_validate(found.cut),
         counts=schemas.Counts.model_validate(found.counts),
-        items=items,
-        next_cursor=None if more is None else cursor.encode(more),
+        reviewed=reviewed(session, found),
+        items=[describe_item(item, image, found.version) for item, image in rows[:limit]],
+        next_cursor=_cursor(rows[limit - 1][0], found.version, order) if len(rows) > limit else None,
     )
+
+
+def _behind(
+    session: Session,
+    purification_id: UUID,
+    wanted: Filter,
+    *,
+    order: Order,
+    start: cursor.AfterRank | None,
+    limit: int,
+) -> Sequence[Row[PurifiedItem, Image]]:
+    rank = 0 if start is None else start.rank
+    if order == "rank":
+        return purifications.ranked(session, purification_id, wanted, after_rank=rank, limit=limit)
+    confidence = start.confidence if isinstance(start, cursor.AfterDisputed) else -1.0
+    return purifications.disputed(session, purification_id, wanted, after=(confidence, rank), limit=limit)
+
+
+def _cursor(last: PurifiedItem, version: int, order: Order) -> str:
+    if order == "rank":
+        return cursor.encode(cursor.AfterRank(version=version, rank=last.rank))
+    return cursor.encode(cursor.AfterDisputed(version=version, rank=last.rank, confidence=last.confidence))
+
+
+def reviewed(session: Session, found: Purification) -> schemas.Reviewed:
+    """How people's decisions so far change a version's counts."""
+    decided = reviews.counts(session, found.dataset_id, found.id)
+    keep, reject = (
+        sum(count for (review, _), count in decided.items() if review == word) for word in ("keep", "reject")
+    )
+    gained = decided.get(("keep", "suspect"), 0) - decided.get(("reject", "clean"), 0)
+    clean, suspect = found.counts["clean"] + gained, found.counts["suspect"] - gained
+    return schemas.Reviewed(keep=keep, reject=reject, clean=clean, suspect=suspect)
 
 
 def describe_item(item: PurifiedItem, image: Image, version: int) -> schemas.PurifiedItem:

@@ -32,6 +32,26 @@ class AfterRank(BaseModel):
     rank: Int32
 
 
+class AfterDisputed(AfterRank):
+    """The same in a list that is ordered by confidence first."""
+
+    confidence: float
+
+
+class BeforeRevision(BaseModel):
+    """The next page starts with what came before this batch of decisions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    revision: Int32
+
+
+class AfterNumber(BaseModel):
+    """The next page starts behind this file of a scoring job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    number: Int32
+
+
 def encode(position: BaseModel) -> str:
     return urlsafe_b64encode(position.model_dump_json().encode()).decode().rstrip("=")
 

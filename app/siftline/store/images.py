@@ -1,17 +1,17 @@
 """Accepted images: added once per content, read page by page."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from siftline.domain.errors import NotFound
 from siftline.store.models import Image, PurifiedItem
+from siftline.store.selection import Filter, conditions
 
 ROWS_PER_INSERT = 500
 SAMPLED_FOR_TONE = 2000
@@ -60,17 +60,6 @@ def counts(session: Session, dataset_ids: Sequence[UUID]) -> dict[UUID, int]:
     return dict(rows.all())
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What a list of images is narrowed to, by the purification it is read with."""
-
-    ranked: bool | None = None
-    verdict: str | None = None
-    review: str | None = None
-    min_score: float | None = None
-    name_contains: str | None = None
-
-
 def page(
     session: Session,
     dataset_id: UUID,
@@ -87,26 +76,13 @@ def page(
             PurifiedItem,
             (PurifiedItem.image_id == Image.id) & (PurifiedItem.purification_id == purification_id),
         )
-        .where(Image.dataset_id == dataset_id, *_conditions(wanted))
+        .where(Image.dataset_id == dataset_id, *conditions(wanted))
         .order_by(Image.id)
         .limit(limit)
     )
     if after is not None:
         query = query.where(Image.id > after)
     return session.execute(query).all()
-
-
-def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
-    if wanted.ranked is not None:
-        yield PurifiedItem.image_id.is_not(None) if wanted.ranked else PurifiedItem.image_id.is_(None)
-    if wanted.verdict is not None:
-        yield PurifiedItem.verdict == wanted.verdict
-    if wanted.review is not None:
-        yield Image.review == wanted.review
-    if wanted.min_score is not None:
-        yield PurifiedItem.score >= wanted.min_score
-    if wanted.name_contains:
-        yield Image.name.icontains(wanted.name_contains, autoescape=True)
 
 
 def sample_ranges(session: Session, dataset_id: UUID) -> Sequence[tuple[float, float, bool]]:

@@ -7,12 +7,13 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, Select, func, insert, select, tuple_
 from sqlalchemy.orm import Session, aliased, defer
 from uuid_utils.compat import uuid7
 
 from siftline.domain.errors import NotFound
 from siftline.store.models import Dataset, Image, Purification, PurifiedItem
+from siftline.store.selection import Filter, conditions
 
 ROWS_PER_INSERT = 1000
 WITHOUT_BULK = (defer(PurifiedItem.heat, raiseload=True), defer(PurifiedItem.explanation, raiseload=True))
@@ -146,20 +147,29 @@ def latest_versions(session: Session, dataset_ids: Sequence[UUID]) -> dict[UUID,
 
 
 def ranked(
-    session: Session, purification_id: UUID, *, after_rank: int, verdict: str | None, limit: int
+    session: Session, purification_id: UUID, wanted: Filter, *, after_rank: int, limit: int
 ) -> Sequence[Row[PurifiedItem, Image]]:
     """At most `limit` items below `after_rank`, with their images, without heat and explanation."""
-    query = (
+    query = _items(purification_id, wanted).where(PurifiedItem.rank > after_rank)
+    return session.execute(query.order_by(PurifiedItem.rank).limit(limit)).all()
+
+
+def disputed(
+    session: Session, purification_id: UUID, wanted: Filter, *, after: tuple[float, int], limit: int
+) -> Sequence[Row[PurifiedItem, Image]]:
+    """The same, the least certain verdict first, behind the item of this confidence and rank."""
+    place = tuple_(PurifiedItem.confidence, PurifiedItem.rank)
+    query = _items(purification_id, wanted).where(place > tuple_(*after))
+    return session.execute(query.order_by(PurifiedItem.confidence, PurifiedItem.rank).limit(limit)).all()
+
+
+def _items(purification_id: UUID, wanted: Filter) -> Select[PurifiedItem, Image]:
+    return (
         select(PurifiedItem, Image)
         .join(Image, Image.id == PurifiedItem.image_id)
-        .where(PurifiedItem.purification_id == purification_id, PurifiedItem.rank > after_rank)
+        .where(PurifiedItem.purification_id == purification_id, *conditions(wanted))
         .options(*WITHOUT_BULK)
-        .order_by(PurifiedItem.rank)
-        .limit(limit)
     )
-    if verdict is not None:
-        query = query.where(PurifiedItem.verdict == verdict)
-    return session.execute(query).all()
 
 
 def item_of(session: Session, purification_id: UUID, image_id: UUID) -> PurifiedItem | None:

@@ -100,6 +100,8 @@ def create_reviews() -> None:
         sa.Column("image_id", sa.Uuid(), nullable=False),
         sa.Column("decision", sa.String(8), nullable=False),
         sa.Column("previous", sa.String(8), nullable=True),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("previous_revision", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("batch_id", "image_id", name="pk_review_decisions"),
         sa.ForeignKeyConstraint(
             ["batch_id"],

@@ -13,7 +13,7 @@ from siftline.api import accept, multipart
 from siftline.api.idempotency import Key
 from siftline.api.parameters import Cursor, Limit, NameContains, Score
 from siftline.services import datasets, images
-from siftline.store.images import Filter
+from siftline.store.selection import Filter
 from siftline.store.session import reading, transaction
 
 router = APIRouter(tags=["datasets"])
@@ -90,7 +90,7 @@ def list_images(
     *,
     status: Literal["ranked", "waiting"] | None = None,
     verdict: schemas.Verdict | None = None,
-    review: Literal["keep", "reject"] | None = None,
+    review: schemas.ReviewFilter | None = None,
     min_score: Score = None,
     q: NameContains = None,
     cursor: Cursor = None,

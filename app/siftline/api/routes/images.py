@@ -33,6 +33,12 @@ def get_image(session: Reading, image_id: UUID) -> schemas.Image:
     return images.get(session, image_id)
 
 
+@router.get("/{image_id}/explanation")
+def get_explanation(session: Reading, image_id: UUID, version: Version = None) -> schemas.Explanation:
+    """Its oddest patch beside the nearest patches of other things; 404 when the version kept none."""
+    return images.explanation(session, image_id, version)
+
+
 @router.get("/{image_id}/content", response_class=Response, responses=_shown("image/*"))
 def get_content(parts: PartsDep, image_id: UUID, if_none_match: IfNoneMatch = None) -> Response:
     """The bytes as they were sent."""

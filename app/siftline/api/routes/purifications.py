@@ -10,7 +10,7 @@ from siftline import schemas
 from siftline.access.deps import PartsDep, Reading
 from siftline.api import accept
 from siftline.api.idempotency import Answer, Key
-from siftline.api.parameters import Cursor, Limit, Version, VersionNumber
+from siftline.api.parameters import Cursor, Limit, Selected, Version, VersionNumber
 from siftline.api.waiting import until_ready
 from siftline.services import purification
 from siftline.store.session import reading
@@ -42,9 +42,12 @@ async def get_purified(
     request: Request,
     parts: PartsDep,
     dataset_id: UUID,
+    wanted: Selected,
     *,
     version: Version = None,
-    verdict: schemas.Verdict | None = None,
+    order: Annotated[
+        purification.Order, Query(description="Most suspect first, or the least certain verdict first.")
+    ] = "rank",
     wait: Annotated[float, Query(ge=0, le=3600, description="Seconds to wait for the first version.")] = 0,
     cursor: Cursor = None,
     limit: Limit = 100,
@@ -54,7 +57,7 @@ async def get_purified(
     def look() -> Response:
         with reading(parts.sessions) as session:
             page = purification.purified(
-                session, dataset_id, version=version, verdict=verdict, after=cursor, limit=limit
+                session, dataset_id, wanted, version=version, order=order, after=cursor, limit=limit
             )
         return Response(page.model_dump_json(), media_type="application/json")
 

@@ -50,6 +50,7 @@ class Image(Base):
     reviewed_by: Mapped[str | None] = mapped_column(String(100))
     reviewed_at: Mapped[datetime | None]
     review_revision: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Of the batch whose decision stands: taking a later one back brings an earlier number back."""
 
 
 class Receipt(Base):
@@ -100,3 +101,7 @@ class ReviewDecision(Base):
     )
     decision: Mapped[str] = mapped_column(String(8))
     previous: Mapped[str | None] = mapped_column(String(8))
+    revision: Mapped[int]
+    """`Image.review_revision` from here on: the batch's own, or an earlier one's that it brought back."""
+    previous_revision: Mapped[int]
+    """`Image.review_revision` until then."""
