@@ -26,11 +26,13 @@ class TrainOptions(Strict):
     review_fpr: Annotated[float, Number] = Field(
         0.05, gt=0, le=0.5, description="Share of good images that may be called at least review."
     )
-    max_minutes: Annotated[float, Number] | None = Field(
-        None, gt=0, le=10_000, description="Training stops there with what it has; calibration comes on top."
+    max_minutes: Annotated[float, Field(gt=0, le=10_000), Number] | None = Field(
+        None,
+        description="Training stops there with what it has; calibration comes on top. A training whose worker "
+        "died starts counting anew.",
     )
-    max_steps: Annotated[int, Number] | None = Field(
-        None, ge=1, le=10**8, description="Optimiser steps of the final model."
+    max_steps: Annotated[int, Field(ge=1, le=10**8), Number] | None = Field(
+        None, description="Optimiser steps of the final model."
     )
 
 
@@ -49,8 +51,8 @@ class CddOptions(TrainOptions):
 
 class _NewDetector(Strict):
     dataset_id: UUID
-    version: Annotated[int, Number] | None = Field(
-        None, ge=1, description="Purification version; the newest if unset."
+    version: Annotated[int, Field(ge=1, lt=2**31), Number] | None = Field(
+        None, description="Purification version; the newest if unset."
     )
     name: Text | None = Field(None, min_length=1, max_length=200)
 
