@@ -21,6 +21,10 @@ from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.seeding import Progress
 
 
+class TooFewImages(ValueError):
+    """The set is too small for the method. The message says how many it needs and is for users."""
+
+
 class Keeper(Protocol):
     """Where a training keeps its state, so that one that was killed goes on where it stood."""
 
@@ -93,6 +97,6 @@ class Method(Protocol):
         """`options` are the method's own of `siftline.schemas`, as plain values.
 
         `on_progress` may raise to cancel. Whatever `keeper` holds of an earlier, killed attempt is used, with
-        the same outcome as without the kill. ValueError for a set too small to train on.
+        the same outcome as without the kill. Raises TooFewImages.
         """
         ...
