@@ -8,7 +8,7 @@ import psutil
 import pytest
 from python_multipart import parse_form
 
-from siftline.multipart import MultipartBody, find_files
+from siftline.client.multipart import MultipartBody, find_files
 
 
 def received(body: MultipartBody) -> tuple[dict[str, bytes], dict[str, bytes]]:

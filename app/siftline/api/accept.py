@@ -52,7 +52,9 @@ def once(parts: Parts, request: Request, key: str | None, fingerprint: str) -> O
     return Once(parts.sessions, key, f"{request.method} {request.url.path}", fingerprint)
 
 
-def new_dataset(parts: Parts, folder: SpoolFolder, sent: Sent, new: NewDataset, once: Once) -> Answer:
+def new_dataset(
+    parts: Parts, folder: SpoolFolder, sent: Sent, new: NewDataset, once: Once, *, purify: bool = True
+) -> Answer:
     """Blocking; in a thread."""
     if (earlier := once.earlier()) is not None:
         return earlier
@@ -60,7 +62,9 @@ def new_dataset(parts: Parts, folder: SpoolFolder, sent: Sent, new: NewDataset, 
     files = _taken_in(parts, folder, sent, dataset_id)
 
     def work(session: Session) -> Answer:
-        created = datasets.create(session, dataset_id, new, files, bell=parts.bell, settings=parts.settings)
+        created = datasets.create(
+            session, dataset_id, new, files, bell=parts.bell, settings=parts.settings, purify=purify
+        )
         return _answer(created)
 
     answer = once.do(work)
@@ -70,14 +74,18 @@ def new_dataset(parts: Parts, folder: SpoolFolder, sent: Sent, new: NewDataset, 
     return answer
 
 
-def more_images(parts: Parts, folder: SpoolFolder, sent: Sent, dataset_id: UUID, once: Once) -> Answer:
+def more_images(
+    parts: Parts, folder: SpoolFolder, sent: Sent, dataset_id: UUID, once: Once, *, purify: bool = True
+) -> Answer:
     """Blocking; in a thread. After an error the blobs stay: another request may have sent the same images."""
     if (earlier := once.earlier()) is not None:
         return earlier
     files = _taken_in(parts, folder, sent, dataset_id)
 
     def work(session: Session) -> Answer:
-        added = datasets.add_images(session, dataset_id, files, bell=parts.bell, settings=parts.settings)
+        added = datasets.add_images(
+            session, dataset_id, files, bell=parts.bell, settings=parts.settings, purify=purify
+        )
         return _answer(added)
 
     try:

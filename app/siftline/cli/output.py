@@ -116,7 +116,7 @@ class UploadProgress:
         self._progress = progress
         self._task = task
 
-    def __call__(self, sent: int, total: int) -> None:
+    def __call__(self, sent: int, total: int | None) -> None:
         self._progress.update(self._task, completed=sent, total=total)
 
 

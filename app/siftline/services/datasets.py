@@ -38,32 +38,48 @@ def create(
     *,
     bell: Bell,
     settings: Settings,
+    purify: bool = True,
 ) -> schemas.DatasetCreated:
-    """A dataset of files whose bytes are stored. Without one good image it stays empty and has no job."""
+    """A dataset of files whose bytes are stored. Without one good image it stays empty and has no job.
+
+    Not `purify` means: not with this batch, whatever the dataset's options say.
+    """
     options = new.options.model_dump(mode="json")
     dataset = Dataset(id=dataset_id, name=new.name, created_at=now(session), options=options)
     session.add(dataset)
     session.flush()
-    return _take_in(session, dataset, files, bell, settings)
+    return _take_in(session, dataset, files, bell if purify else None, settings)
 
 
 def add_images(
-    session: Session, dataset_id: UUID, files: Sequence[ingest.Examined], *, bell: Bell, settings: Settings
+    session: Session,
+    dataset_id: UUID,
+    files: Sequence[ingest.Examined],
+    *,
+    bell: Bell,
+    settings: Settings,
+    purify: bool = True,
 ) -> schemas.DatasetCreated:
     """One more batch. Raises NotFound.
 
     The new job waits behind one that is running: that one may have read the list of images already.
     """
-    return _take_in(session, datasets.lock(session, dataset_id), files, bell, settings)
+    dataset = datasets.lock(session, dataset_id)
+    return _take_in(session, dataset, files, bell if purify else None, settings)
 
 
 def _take_in(
-    session: Session, dataset: Dataset, files: Sequence[ingest.Examined], bell: Bell, settings: Settings
+    session: Session,
+    dataset: Dataset,
+    files: Sequence[ingest.Examined],
+    bell: Bell | None,
+    settings: Settings,
 ) -> schemas.DatasetCreated:
+    """Without a `bell` no purification is started."""
     recorded = ingest.record(session, dataset.id, files)
     options = schemas.DatasetOptions.model_validate(dataset.options)
     job = None
-    if options.purify and recorded.accepted:
+    if bell is not None and options.purify and recorded.accepted:
         params = job_params(options, settings)
         job = enqueue(session, bell, dataset.id, JobKind.PURIFY, params)
     return schemas.DatasetCreated(

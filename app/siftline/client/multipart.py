@@ -10,13 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHUNK_BYTES = 256 * 1024
+OnProgress = Callable[[int, int | None], None]
+"""Bytes so far, and of all; None when nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
     name: str
-    path: Path
+    content: Path | bytes
     size: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """Raises OSError when the file is gone or has become shorter since it was listed."""
+        if isinstance(self.content, bytes):
+            yield self.content
+            return
+        left = self.size
+        with self.content.open("rb") as file:
+            while chunk := file.read(min(CHUNK_BYTES, left)):
+                left -= len(chunk)
+                yield chunk
+        if left:
+            raise OSError(f"{self.content} became shorter while it was being sent")
 
 
 def find_files(paths: Iterable[Path]) -> list[FilePart]:
@@ -37,6 +52,20 @@ def find_files(paths: Iterable[Path]) -> list[FilePart]:
     return parts
 
 
+def batched(files: Iterable[FilePart], most_files: int, most_bytes: int) -> Iterator[list[FilePart]]:
+    """The files in order, as many at a time as both bounds allow; one that is too large goes alone."""
+    batch: list[FilePart] = []
+    size = 0
+    for file in files:
+        if batch and (len(batch) == most_files or size + file.size > most_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size
+    if batch:
+        yield batch
+
+
 class MultipartBody:
     """Fields, then files, of one request. It can be sent again, byte for byte, after a dropped connection."""
 
@@ -44,7 +73,7 @@ class MultipartBody:
         self,
         fields: Mapping[str, str],
         files: Iterable[FilePart],
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self._boundary = secrets.token_hex(16)
         self._fields = [(self._head(name) + value.encode() + b"\r\n") for name, value in fields.items()]
@@ -66,7 +95,7 @@ class MultipartBody:
         return sum(map(len, self._fields)) + files + len(self._tail)
 
     def __iter__(self) -> Iterator[bytes]:
-        """The body in chunks. Raises OSError when a file is gone or has changed since it was listed."""
+        """The body in chunks. Raises OSError as `FilePart.chunks` does."""
         total, sent = self.size, 0
         for chunk in self._chunks():
             yield chunk
@@ -78,13 +107,7 @@ class MultipartBody:
         yield from self._fields
         for head, part in self._files:
             yield head
-            left = part.size
-            with part.path.open("rb") as file:
-                while chunk := file.read(min(CHUNK_BYTES, left)):
-                    left -= len(chunk)
-                    yield chunk
-            if left:
-                raise OSError(f"{part.path} became shorter while it was being sent")
+            yield from part.chunks()
             yield b"\r\n"
         yield self._tail
 
