@@ -1,11 +1,11 @@
 """Datasets: made, listed, added to, deleted."""
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from anyio import to_thread
-from fastapi import APIRouter, BackgroundTasks, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
 from siftline import schemas
 from siftline.access.deps import Parts, PartsDep, Reading
@@ -18,9 +18,15 @@ from siftline.store.session import reading, transaction
 
 router = APIRouter(tags=["datasets"])
 
+Purify = Annotated[
+    bool, Query(description="`false`: more batches are to come, so do not start purifying with this one.")
+]
+
 
 @router.post("/datasets", status_code=202, response_model=schemas.DatasetCreated)
-async def create_dataset(request: Request, parts: PartsDep, key: Key = None) -> Response:
+async def create_dataset(
+    request: Request, parts: PartsDep, purify: Purify = True, key: Key = None
+) -> Response:
     """Make a dataset of images and archives, or of what `source` names; purification starts by itself."""
     async with accept.spooling(parts) as folder:
         match accept.media_type(request):
@@ -29,7 +35,7 @@ async def create_dataset(request: Request, parts: PartsDep, key: Key = None) -> 
                 new = multipart.new_dataset(upload.fields)
                 multipart.require_files(upload)
                 once = accept.once(parts, request, key, upload.fingerprint)
-                work = partial(accept.new_dataset, parts, folder, upload.files, new, once)
+                work = partial(accept.new_dataset, parts, folder, upload.files, new, once, purify=purify)
             case "application/json":
                 body = await request.body()
                 once = accept.once(parts, request, key, accept.fingerprint_of(body))
@@ -40,7 +46,9 @@ async def create_dataset(request: Request, parts: PartsDep, key: Key = None) -> 
 
 
 @router.post("/datasets/{dataset_id}/images", status_code=202, response_model=schemas.DatasetCreated)
-async def add_images(request: Request, dataset_id: UUID, parts: PartsDep, key: Key = None) -> Response:
+async def add_images(
+    request: Request, dataset_id: UUID, parts: PartsDep, purify: Purify = True, key: Key = None
+) -> Response:
     """One more batch; the dataset is purified again."""
     if accept.media_type(request) != "multipart/form-data":
         raise accept.UnsupportedMediaType("Send multipart/form-data.")
@@ -51,7 +59,8 @@ async def add_images(request: Request, dataset_id: UUID, parts: PartsDep, key: K
         multipart.require_files(upload)
         once = accept.once(parts, request, key, upload.fingerprint)
         return await accept.answered(
-            parts, partial(accept.more_images, parts, folder, upload.files, dataset_id, once)
+            parts,
+            partial(accept.more_images, parts, folder, upload.files, dataset_id, once, purify=purify),
         )
 
 
