@@ -68,9 +68,10 @@ def enqueue(
     params: dict[str, Any],
     *,
     detector_id: UUID | None = None,
+    job_id: UUID | None = None,
 ) -> Job:
-    """Create a job, and ring once it is committed."""
-    job = jobs.create(session, dataset_id, kind, params, detector_id=detector_id)
+    """Create a job, and ring once it is committed. `job_id` is for what is named after it beforehand."""
+    job = jobs.create(session, dataset_id, kind, params, detector_id=detector_id, job_id=job_id)
     ring_after_commit(session, bell, job)
     return job
 

@@ -4,10 +4,12 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI
+from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.access.deps import Parts
 from siftline.access.gate import Gate
@@ -15,8 +17,21 @@ from siftline.access.keyring import Keyring
 from siftline.access.rules import authorize
 from siftline.api import errors, openapi
 from siftline.api.frame import BodyLimit, Frame
-from siftline.api.routes import datasets, detectors, images, jobs, keys, purifications, reviews, system
+from siftline.api.routes import (
+    datasets,
+    detectors,
+    images,
+    jobs,
+    keys,
+    purifications,
+    reviews,
+    scoring,
+    system,
+)
 from siftline.dispatch import make_bell
+from siftline.scoring.line import ScoringLine
+from siftline.scoring.models import DetectorModels
+from siftline.services import scoring as scores
 from siftline.settings import Settings
 from siftline.store.blobs_local import LocalBlobs
 from siftline.store.session import make_engine, session_factory
@@ -32,18 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The API over a migrated database."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     engine = make_engine(settings.sqlalchemy_url)
-    sessions = session_factory(engine)
-    parts = Parts(
-        settings=settings,
-        sessions=sessions,
-        blobs=LocalBlobs(settings.blobs_dir),
-        spool=Spool(settings.spool_dir),
-        # Pillow's decoders let other threads run; more of them than processors would only need more memory.
-        decoders=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode"),
-        bell=make_bell(settings),
-        ingests=CapacityLimiter(INGESTS_AT_ONCE),
-        keyring=Keyring(settings, sessions),
-    )
+    parts = _put_together(settings, session_factory(engine))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -63,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(authorize)],
     )
     app.state.parts = parts
-    for noun in (datasets, purifications, reviews, detectors, images, jobs, keys, system):
+    for noun in (datasets, purifications, reviews, detectors, images, jobs, keys, scoring, system):
         app.include_router(noun.router)
     errors.install(app)
     openapi.install(app)
@@ -71,3 +75,21 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Gate, keyring=parts.keyring)
     app.add_middleware(Frame)  # added last: outermost
     return app
+
+
+def _put_together(settings: Settings, sessions: sessionmaker[Session]) -> Parts:
+    return Parts(
+        settings=settings,
+        sessions=sessions,
+        blobs=LocalBlobs(settings.blobs_dir),
+        spool=Spool(settings.spool_dir),
+        # Pillow's decoders let other threads run; more of them than processors would only need more memory.
+        decoders=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode"),
+        bell=make_bell(settings),
+        ingests=CapacityLimiter(INGESTS_AT_ONCE),
+        keyring=Keyring(settings, sessions),
+        detectors=DetectorModels(
+            partial(scores.load, sessions), partial(scores.require, sessions), settings.score_memory_bytes
+        ),
+        scoring=ScoringLine(settings.score_queue),
+    )

@@ -2,18 +2,24 @@
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
+from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.dispatch import Bell, make_bell, ring_after_commit, silent
-from siftline.domain.jobs import JobState
+from siftline.domain.jobs import FINISHED, JobState
 from siftline.settings import Settings
-from siftline.store import jobs, workers
+from siftline.store import job_scores, jobs, workers
+from siftline.store.blobs import SCORING_PREFIX, Blobs
+from siftline.store.blobs_local import LocalBlobs
 from siftline.store.models import Job
-from siftline.store.session import DATABASE_AWAY, make_engine, session_factory, transaction
+from siftline.store.session import DATABASE_AWAY, make_engine, reading, session_factory, transaction
 
 log = logging.getLogger(__name__)
+
+UNKNOWN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ def sweep(sessions: sessionmaker[Session], settings: Settings, bell: Bell) -> Sw
     with transaction(sessions) as session:
         rung = _ring_again(session, settings, bell)
         workers.forget_the_dead(session)
+    _clear_scored(sessions, LocalBlobs(settings.blobs_dir))
     swept = Swept(
         requeued=ends.count(JobState.QUEUED),
         failed=ends.count(JobState.FAILED),
@@ -66,6 +73,21 @@ def _ring_again(session: Session, settings: Settings, bell: Bell) -> int:
     for job in waiting:
         ring_after_commit(session, bell, job)
     return len(waiting)
+
+
+def _clear_scored(sessions: sessionmaker[Session], blobs: Blobs) -> None:
+    """Images that were sent to be scored are kept until their job is over, however it ended.
+
+    Those whose job is not known yet are on their way in, unless they are old: then the request died.
+    """
+    keys = list(blobs.keys(SCORING_PREFIX))
+    kept = {key: UUID(key.split("/")[1]) for key in keys}
+    with reading(sessions) as session:
+        states = job_scores.job_states(session, set(kept.values())) if kept else {}
+    for key, job_id in kept.items():
+        made_s = (job_id.int >> 80) / 1000  # a UUIDv7 begins with its time in milliseconds
+        if states.get(job_id) in FINISHED or (job_id not in states and time.time() - made_s > UNKNOWN_S):
+            blobs.delete(key)
 
 
 def run_forever(settings: Settings, stop: threading.Event) -> None:

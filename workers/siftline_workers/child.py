@@ -12,6 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from uuid import UUID
 
 from siftline.domain.errors import OutOfResources, SiftlineError
@@ -79,6 +81,7 @@ def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     set_up_logging()
     settings = Settings.model_validate(order["settings"])
+    stand_back(settings.worker_nice)
     claim = jobs.Claim(UUID(order["job_id"]), order["owner"], order["attempt"])
     engine = make_engine(settings.sqlalchemy_url)
     sessions = session_factory(engine)
@@ -89,6 +92,14 @@ def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
     finally:
         engine.dispose()
     return 0
+
+
+def stand_back(nice: int) -> None:
+    """Let whoever waits for an answer have the processor first: a training can wait, CI cannot."""
+    os.nice(nice)
+    # Linux may share processors between sessions first, and within one by niceness; we are a session.
+    with suppress(OSError):  # not every kernel does
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def perform(job: RunningJob, function: JobFunction) -> None:

@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.access.keyring import Keyring
 from siftline.dispatch import Bell
+from siftline.scoring.line import ScoringLine
+from siftline.scoring.models import DetectorModels
 from siftline.settings import Settings
 from siftline.store.blobs import Blobs
 from siftline.store.session import reading, transaction
@@ -29,6 +31,8 @@ class Parts:
     bell: Bell
     ingests: CapacityLimiter
     keyring: Keyring
+    detectors: DetectorModels
+    scoring: ScoringLine
 
 
 async def get_parts(request: Request) -> Parts:

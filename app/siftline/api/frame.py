@@ -16,7 +16,8 @@ from siftline.settings import Settings
 log = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-UPLOADS = re.compile(r"/datasets(/[^/]+/images)?")
+UPLOADS = re.compile(r"/datasets(/[^/]+/images)?|/detectors/[^/]+/score")
+IMAGES = re.compile(r"/detectors/[^/]+/score")
 MAX_JSON_BYTES = 1 << 20
 
 
@@ -93,4 +94,6 @@ class BodyLimit:
         is_upload = headers.get("content-type", "").lower().startswith("multipart/form-data")
         if is_upload and UPLOADS.fullmatch(scope["path"]):
             return self.settings.max_request_bytes
+        if IMAGES.fullmatch(scope["path"]):  # one image is the body
+            return self.settings.max_file_bytes
         return MAX_JSON_BYTES

@@ -5,11 +5,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from siftline.api.errors import MEDIA_TYPE
+from siftline.api.errors import MEDIA_TYPE as PROBLEM_TYPE
+from siftline.imaging import MEDIA_TYPES
 from siftline.schemas import DatasetFromSource, Problem
 
 REF = "#/components/schemas/{model}"
-FILES = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+BINARY = {"type": "string", "format": "binary"}
+FILES = {"type": "array", "items": BINARY, "minItems": 1}
 BATCH = {
     "type": "object",
     "properties": {"files": FILES},
@@ -45,7 +47,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for model in (Problem, DatasetFromSource):
         described = model.model_json_schema(ref_template=REF)
         schemas |= described.pop("$defs", {}) | {model.__name__: described}
-    error = {"content": {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}}
+    error = {"content": {PROBLEM_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}}
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
@@ -60,6 +62,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
             "application/json": {"schema": {"$ref": REF.format(model="DatasetFromSource")}},
         },
         "/datasets/{dataset_id}/images": {"multipart/form-data": {"schema": BATCH}},
+        "/detectors/{detector_id}/score": {
+            "multipart/form-data": {"schema": BATCH},
+            **dict.fromkeys((*MEDIA_TYPES.values(), "application/octet-stream"), {"schema": BINARY}),
+        },
     }.items():
         document["paths"][path]["post"]["requestBody"] = {"required": True, "content": kinds}
     return document

@@ -10,9 +10,13 @@ tile and half two, and Magnetic Tile's ranking loses .02-.03 AUROC at either sqr
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+Value = TypeVar("Value", bound=np.generic)
 
 MAX_TILES = 128
 PREPROCESSING_VERSION = 3
@@ -42,7 +46,7 @@ def to_tiles(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.array(tiles.reshape(rows * columns, side, side, 3), order="C")  # Pillow's pixels are read-only
 
 
-def join_tiles(patches: NDArray[np.float16], layout: tuple[int, int], grid: int) -> NDArray[np.float16]:
+def join_tiles(patches: NDArray[Value], layout: tuple[int, int], grid: int) -> NDArray[Value]:
     """(T, grid*grid, D) of the tiles of one image -> (rows*grid, columns*grid, D), one patch grid."""
     rows, columns = layout
     dim = patches.shape[2]

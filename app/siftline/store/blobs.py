@@ -32,3 +32,14 @@ def thumbnail_key(dataset_id: UUID, sha256: str) -> str:
 
 def dataset_prefix(dataset_id: UUID) -> str:
     return f"datasets/{dataset_id}/"
+
+
+SCORING_PREFIX = "scoring/"
+
+
+def scoring_key(job_id: UUID, number: int) -> str:
+    return f"{SCORING_PREFIX}{job_id}/{number}"
+
+
+def scoring_prefix(job_id: UUID) -> str:
+    return f"{SCORING_PREFIX}{job_id}/"

@@ -46,11 +46,12 @@ def create(
     params: dict[str, Any],
     *,
     detector_id: UUID | None = None,
+    job_id: UUID | None = None,
 ) -> Job:
     """A queued job. `dispatch.enqueue` also rings for it."""
     at = now(session)
     job = Job(
-        id=uuid7(),
+        id=job_id or uuid7(),
         dataset_id=dataset_id,
         detector_id=detector_id,
         kind=kind,
@@ -77,10 +78,8 @@ def get(session: Session, job_id: UUID) -> Job:
 
 def newest_purification(session: Session, dataset_id: UUID) -> Job | None:
     """The newest job that makes a version."""
-    makes_one = Job.kind.in_([JobKind.PURIFY, JobKind.RECUT])
-    return session.scalar(
-        select(Job).where(Job.dataset_id == dataset_id, makes_one).order_by(Job.id.desc()).limit(1)
-    )
+    query = select(Job).where(Job.dataset_id == dataset_id, Job.kind.in_([JobKind.PURIFY, JobKind.RECUT]))
+    return session.scalar(query.order_by(Job.id.desc()).limit(1))
 
 
 def newest_of_datasets(session: Session, dataset_ids: Iterable[UUID]) -> dict[UUID, Job]:

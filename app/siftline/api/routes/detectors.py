@@ -1,5 +1,6 @@
 """Detectors: trained, looked at, deleted; their artifacts."""
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from siftline.api.idempotency import Answer, Key
 from siftline.api.parameters import Cursor, Limit
 from siftline.services import detection
 from siftline.store import artifacts
-from siftline.store.session import reading
+from siftline.store.session import after_commit, reading
 
 router = APIRouter(prefix="/detectors", tags=["detectors"])
 
@@ -57,9 +58,10 @@ def get_detector(session: Reading, detector_id: UUID) -> schemas.Detector:
 
 
 @router.delete("/{detector_id}", status_code=204)
-def delete_detector(session: Writing, detector_id: UUID) -> None:
+def delete_detector(parts: PartsDep, session: Writing, detector_id: UUID) -> None:
     """Delete a detector with its artifacts; 409 while a job trains it or scores with it."""
     detection.delete(session, detector_id)
+    after_commit(session, partial(parts.detectors.forget, detector_id))
 
 
 @router.get("/{detector_id}/artifacts")
