@@ -49,6 +49,10 @@ class NewItem:
     heat_rows: int
     heat_cols: int
     heat: bytes
+    cluster: int | None = None
+    """Images that look alike where they are odd share a number. Only suspects show it."""
+    explanation: dict[str, Any] | None = None
+    """`schemas.Explanation` without `image_id` and `version`, which the row has."""
 
     def __post_init__(self) -> None:
         if len(self.heat) != self.heat_rows * self.heat_cols:
@@ -111,6 +115,9 @@ def _item_row(purification_id: UUID, item: NewItem) -> dict[str, Any]:
         "confidence": item.confidence,
         "signals": item.signals,
         "near_duplicates": [str(image_id) for image_id in item.near_duplicates],
+        "cluster": item.cluster if item.verdict == "suspect" else None,
+        # Kept for clean images too: a later cut may make suspects of them.
+        "explanation": item.explanation and item.explanation | {"cluster": item.cluster},
         "heat_rows": item.heat_rows,
         "heat_cols": item.heat_cols,
         "heat": item.heat,

@@ -20,6 +20,7 @@ from siftline.store.blobs_local import LocalBlobs
 from siftline.store.purifications import NewItem, NewVersion
 from siftline.store.session import now, reading
 from siftline_workers.methods.backbones import Backbone, find_weights, load_backbone, preset_named
+from siftline_workers.methods.explanations import image_of, surroundings
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.neighbours import search_precision
 from siftline_workers.methods.weights import WeightsUnusable
@@ -168,10 +169,35 @@ def _items(ids: Mapping[str, UUID], features: PatchFeatures, ranked: Ranking) ->
             near_duplicates=[
                 ids[scores.ids[other]] for other in same_thing[int(ranked.groups.group[i])] if other != i
             ],
+            cluster=int(ranked.cluster[i]),
+            explanation=_explanation(ids, features, ranked, i),
             heat_rows=rows,
             heat_cols=cols,
             heat=heat[features.offsets[i] : features.offsets[i + 1]].tobytes(),
         )
+
+
+def _explanation(ids: Mapping[str, UUID], features: PatchFeatures, ranked: Ranking, i: int) -> dict[str, Any]:
+    """`schemas.Explanation` of image i, without its own id and the version, which the row has."""
+    found = ranked.oddest
+
+    def box(row: int) -> dict[str, float]:
+        return dict(zip(("left", "top", "right", "bottom"), surroundings(features, row), strict=True))
+
+    return {
+        "box": box(int(found.rows[i])),
+        "distance": float(found.distance[i]),
+        "typical_distance": found.typical_distance,
+        "neighbours": [
+            {
+                "image_id": str(ids[features.ids[image_of(features, row)]]),
+                "box": box(row),
+                "distance": float(distance),
+            }
+            for row, distance in zip(found.neighbours[i].tolist(), found.distances[i], strict=True)
+            if row >= 0
+        ],
+    }
 
 
 def _write(

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from siftline.domain import split
 from siftline.domain.scores import ScoredImages
 from siftline.domain.split import Split
-from siftline_workers.methods import funad, fusion, llbnad, near_duplicates, neighbours, projection
+from siftline_workers.methods import (
+    clusters,
+    explanations,
+    funad,
+    fusion,
+    llbnad,
+    near_duplicates,
+    neighbours,
+    projection,
+)
+from siftline_workers.methods.explanations import OddestPatches
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.funad import FunadScores
 from siftline_workers.methods.fusion import FusedScores
@@ -26,7 +36,7 @@ from siftline_workers.pipeline.stages import Progress, Stages
 VERSION = 4
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
-SHARES = {"group": 0.28, "neighbours": 0.27, "llbnad": 0.04, "funad": 0.38, "split": 0.03}
+SHARES = {"group": 0.26, "neighbours": 0.25, "llbnad": 0.04, "funad": 0.34, "split": 0.03, "explain": 0.08}
 """Of the time all of them take together, as measured on 738 images with `lite` on two busy cores."""
 
 _IMAGES_PER_SHARD = 128
@@ -52,10 +62,14 @@ class Ranking:
     groups: NearDuplicates
     heat: NDArray[np.float32]
     """(patches,): 0 a typical normal patch, 1 the set's most suspect; rows as in the features."""
+    oddest: OddestPatches
+    """Why each image stands where it does; its rows are the features'."""
+    cluster: NDArray[np.int64]
+    """(N,): images that look alike where they are odd share a number, suspect or not."""
 
 
 def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints, stages: Stages) -> Ranking:
-    """Score, fuse and split. Deterministic; the order of the images changes nothing.
+    """Score, fuse, split and explain. Deterministic; the order of the images changes nothing.
 
     Whatever `stages` raises to cancel leaves here as it is, with the finished pieces kept.
     """
@@ -77,24 +91,42 @@ def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints
                 checkpoints=checkpoints,
                 progress=progress,
             )
-    with stages.stage("split"):
-        signals = {
-            "neighbours": llbnad.neighbour_scores(graph),
-            "llbnad": subset.scores,
-            "llbnad_spread": subset.spread,
-            "funad": pseudo.scores,
-        }
-        fused = fusion.fuse(signals, groups)
-        decided = split.decide(
-            fused.scores,
-            fused.signals,
-            cost_ratio=options.cost_ratio,
-            prior=options.contamination_hint,
-            groups=groups.group.tolist(),
-            seed=options.seed,
-        )
-        heat = fusion.heat_maps({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
-    return Ranking(fused, decided, groups, heat)
+        with stages.stage("split"):
+            fused, decided = _split(graph, groups, subset, pseudo, options)
+            heat = fusion.heat_maps({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
+        with stages.stage("explain") as progress:
+            looks_clean = np.array([verdict == "clean" for verdict in decided.verdict])
+            oddest = explanations.oddest_patches(
+                reduced, graph, groups, heat, looks_clean, on_progress=_part(progress, 0.0, 0.8)
+            )
+            alike = clusters.look_alikes(
+                reduced, groups, heat, fused.scores, seed=options.seed, on_progress=_part(progress, 0.8, 1.0)
+            )
+    return Ranking(fused, decided, groups, heat, oddest, alike)
+
+
+def _split(
+    graph: NeighbourGraph,
+    groups: NearDuplicates,
+    subset: SubsetScores,
+    pseudo: FunadScores,
+    options: RankOptions,
+) -> tuple[FusedScores, Split]:
+    signals = {
+        "neighbours": llbnad.neighbour_scores(graph),
+        "llbnad": subset.scores,
+        "llbnad_spread": subset.spread,
+        "funad": pseudo.scores,
+    }
+    fused = fusion.fuse(signals, groups)
+    return fused, split.decide(
+        fused.scores,
+        fused.signals,
+        cost_ratio=options.cost_ratio,
+        prior=options.contamination_hint,
+        groups=groups.group.tolist(),
+        seed=options.seed,
+    )
 
 
 def _part(progress: Progress, begin: float, end: float) -> Progress:
