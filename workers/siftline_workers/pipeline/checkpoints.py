@@ -60,6 +60,8 @@ class Checkpoints:
 
     def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replaces what was saved under `name` before."""
+        # Another run of the same work may have ended and cleared it.
+        self.folder.mkdir(parents=True, exist_ok=True)
         unfinished = self.folder / f"{name}.{os.getpid()}.tmp"
         with unfinished.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as its allow_pickle flag too

@@ -1,0 +1,82 @@
+"""A trained detector as the files that the service scores with, compared with torch on real images."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from siftline.domain.calibration import Calibration
+from siftline.imaging import ImageLimits, decode_rgb
+from siftline.imaging.tiles import to_tiles
+from siftline.schemas import CalibrationCard
+from siftline_workers.methods import onnx_export
+from siftline_workers.methods.detectors import Trained
+from siftline_workers.methods.onnx_export import Parity
+from siftline_workers.pipeline import detector_files
+from siftline_workers.pipeline.clean_set import CleanSet
+
+CHECKED_TILES = 8
+
+_NO_LIMITS = ImageLimits(max_pixels=2**62)  # ingest has checked every image against the limits of its day
+
+
+def write(
+    folder: Path,
+    trained: Trained,
+    clean: CleanSet,
+    *,
+    side: int,
+    calibration: Calibration,
+    card: CalibrationCard,
+) -> Parity:
+    """model.onnx, model.safetensors and calibration.json in `folder`.
+
+    Raises ExportDiffers when the ONNX file does not compute what the trained network does.
+    """
+    tiles = _some_tiles(clean, side)
+    parity = onnx_export.export(trained.module, side, folder / "model.onnx", tiles)
+    maps = _maps(trained, tiles)
+    detector_files.write_weights(folder / "model.safetensors", trained.weights)
+    detector_files.write_calibration(
+        folder / "calibration.json",
+        calibration,
+        card,
+        side=side,
+        grid=maps.shape[1],
+        tone=clean.tone,
+        map_scale=_map_scale(maps, calibration.threshold),
+    )
+    return parity
+
+
+def _some_tiles(clean: CleanSet, side: int) -> NDArray[np.uint8]:
+    """(T, side, side, 3) of the first images; as they come in the order of their hashes, of any images."""
+    tiles = (
+        tile
+        for image in clean.images
+        for tile in to_tiles(decode_rgb(image.open_bytes(), _NO_LIMITS, clean.tone), side)
+    )
+    return np.stack(list(islice(tiles, CHECKED_TILES)))
+
+
+@torch.inference_mode()
+def _maps(trained: Trained, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(T, g, g)"""
+    maps = [trained.module(torch.from_numpy(tiles[i : i + 1]))[0].numpy() for i in range(len(tiles))]
+    return np.concatenate(maps)
+
+
+def _map_scale(maps: NDArray[np.float32], threshold: float) -> tuple[float, float]:
+    """The values drawn coldest and hottest: the typical one, and twice as far from it as the threshold.
+
+    So the middle of the colours means: this alone would be a defect.
+    """
+    typical = float(np.median(maps))
+    reach = threshold - typical
+    if reach <= 0:  # a method whose score is on another scale than its map
+        reach = float(maps.max()) - typical or 1.0
+    return typical, typical + 2 * reach
