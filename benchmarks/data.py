@@ -19,7 +19,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @dataclass(frozen=True, slots=True)
 class LabelledSplit:
-    """A training list with the truth that the method must not see."""
+    """A training or test list with the truth that the method must not see."""
 
     name: str
     paths: tuple[Path, ...]
@@ -27,6 +27,8 @@ class LabelledSplit:
     """(N,)"""
     thing: NDArray[np.int64]
     """(N,): images of one physical thing share a number; all different where that is unknown."""
+    masks: tuple[Path | None, ...]
+    """N: where each image's defect mask is; None for good images and where nobody drew one."""
 
     def stored(self) -> list[StoredImage]:
         """Ids are hashes of the content: no name, place or order can reach a method."""
@@ -42,19 +44,21 @@ def split_names(pattern: str = "*", folder: Path = SHARED) -> list[str]:
     return sorted(path.stem for path in (folder / "splits").glob(f"{pattern}.json"))
 
 
-def load_split(name: str, folder: Path = SHARED) -> LabelledSplit:
-    """A split by name. FileNotFoundError when the data are not there."""
+def load_split(name: str, part: str = "train", folder: Path = SHARED) -> LabelledSplit:
+    """The `train` or `test` part of a split by name. FileNotFoundError when the data are not there."""
     split = json.loads((folder / "splits" / f"{name}.json").read_text())
-    anomalous = np.array(split["train_label"], dtype=bool)
+    items: list[str] = split[part]
+    anomalous = np.array(split[f"{part}_label"], dtype=bool)
     if split["dataset"] == "elpv":
         root = _elpv_images()
-        paths = tuple(root / Path(item).name for item in split["train"])
-        return LabelledSplit(name, paths, anomalous, np.arange(len(paths)))
+        paths = tuple(root / Path(item).name for item in items)
+        return LabelledSplit(name, paths, anomalous, np.arange(len(paths)), (None,) * len(paths))
     root = folder / split["dataset"]
     with (root / "manifest.csv").open(newline="") as file:
-        group = {row["path"]: row["group"] for row in csv.DictReader(file)}
-    things = np.unique([group[item] for item in split["train"]], return_inverse=True)[1]
-    return LabelledSplit(name, tuple(root / item for item in split["train"]), anomalous, things)
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    things = np.unique([rows[item]["group"] for item in items], return_inverse=True)[1]
+    masks = tuple(root / rows[item]["mask_path"] if rows[item]["mask_path"] else None for item in items)
+    return LabelledSplit(name, tuple(root / item for item in items), anomalous, things, masks)
 
 
 def _elpv_images() -> Path:
