@@ -135,6 +135,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         poll_s=0.05,
         sweep_s=0.3,
         cancel_grace_s=1.0,
+        worker_nice=0,  # the tests beside this one would starve its jobs
     )
 
 
