@@ -35,7 +35,7 @@ from siftline.cli.output import (
     print_purified,
     say,
     say_receipts,
-    upload_progress,
+    transfer_progress,
     write_json,
 )
 from siftline.imaging import SheetEntry, contact_sheet
@@ -147,7 +147,7 @@ def address_in(log: Path, server: "subprocess.Popen[bytes]") -> str:
 
 
 def purified_by(client: Client, archive: Path, seed: int) -> Purified:
-    with upload_progress() as sent:
+    with transfer_progress("sending") as sent:
         created = client.upload("solar cells", [archive], DatasetOptions(seed=seed), sent)
     say_receipts(created.receipts)
     stages = StageTimes()

@@ -1,6 +1,6 @@
 """The command line. Each command is an adapter: parse, call one function, print the answer.
 
-Exit codes: 0 done · 1 the answer is no (the job failed, nothing to show yet, every file refused) ·
+Exit codes: 0 done · 1 the answer is no (an image fails the gate, the job failed, nothing to show yet) ·
 2 usage (options, files, unknown ids, a wrong key) · 3 the server is out of reach or too slow · 130 Ctrl-C.
 """
 
@@ -8,8 +8,9 @@ import signal
 import sys
 
 import typer
+from pydantic import ValidationError
 
-from siftline.cli import purify, remote, servers
+from siftline.cli import detectors, exports, keys, purify, remote, review, score, servers, uploads
 from siftline.cli.output import say_error
 from siftline.client import JobFailed
 from siftline.domain.errors import Conflict, SiftlineError, Unavailable
@@ -21,8 +22,14 @@ app = typer.Typer(
     help="Rank a dump of inspection images from most to least suspect, and split it into clean and suspect.",
 )
 app.command("purify")(purify.purify)
-servers.add_to(app)
+app.command("upload")(uploads.upload)
 remote.add_to(app)
+review.add_to(app)
+app.command("export")(exports.export)
+detectors.add_to(app)
+app.command("score")(score.score)
+keys.add_to(app)
+servers.add_to(app)
 
 
 def main() -> None:
@@ -31,7 +38,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
-    except (SiftlineError, TimeoutError, OSError) as error:
+    except (SiftlineError, ValidationError, OSError) as error:
         say_error(message_of(error))
         sys.exit(exit_code_of(error))
 
@@ -39,6 +46,8 @@ def main() -> None:
 def message_of(error: Exception) -> str:
     if isinstance(error, SiftlineError):
         return error.detail
+    if isinstance(error, ValidationError):  # an option that no server has seen yet
+        return "; ".join(f"{e['loc'][-1]}: {e['msg']}" if e["loc"] else e["msg"] for e in error.errors())
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

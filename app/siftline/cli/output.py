@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from siftline.client.wholefile import whole_file
 from siftline.schemas import Job, Purified, Receipt
 
 T = TypeVar("T")
@@ -49,10 +50,8 @@ def write_json(path: Path, value: BaseModel) -> None:
     if str(path) == "-":
         print_json(value)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(_json(value) + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as file:
+        file.write(_json(value).encode() + b"\n")
 
 
 def _json(value: BaseModel | Sequence[BaseModel]) -> str:
@@ -105,19 +104,28 @@ def intake_progress(total: int) -> Iterator[Callable[[T], T]]:
 
 
 @contextmanager
-def upload_progress() -> Iterator["UploadProgress"]:
-    columns = (TextColumn("sending     "), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+def transfer_progress(what: str) -> Iterator["TransferProgress"]:
+    """A bar over the bytes that go one way or the other."""
+    columns = (TextColumn(f"{what:<12}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        yield UploadProgress(progress, progress.add_task("sending", total=None))
+        yield TransferProgress(progress, progress.add_task(what, total=None))
 
 
-class UploadProgress:
+class TransferProgress:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
-    def __call__(self, sent: int, total: int | None) -> None:
-        self._progress.update(self._task, completed=sent, total=total)
+    def __call__(self, done: int, total: int | None) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def count_progress(what: str) -> Iterator["TransferProgress"]:
+    """A bar over things that are counted."""
+    columns = (TextColumn(f"{what:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        yield TransferProgress(progress, progress.add_task(what, total=None))
 
 
 def duration(seconds: float) -> str:

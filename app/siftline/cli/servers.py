@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from siftline.access.gate import is_loopback
+from siftline.cli.database import upgrade
 from siftline.cli.output import say
-from siftline.domain.errors import Conflict, Unavailable, Unprocessable
+from siftline.domain.errors import Conflict, Unprocessable
 from siftline.logs import set_up_logging
 from siftline.settings import Settings
 
@@ -50,7 +50,7 @@ def serve(data_dir: DataDir = None, host: Host = None, port: Port = None) -> Non
     _refuse_open_door(settings)
     _unwind_on_signals()
     with hold(settings.data_dir), _listen(settings) as door:
-        _upgrade(settings)
+        upgrade(settings)
         with Supervisor(settings):
             _run_api(settings, door)
 
@@ -92,23 +92,8 @@ def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the schema of this version."""
     from siftline.store.migrate import head
 
-    _upgrade(settings_from(data_dir=data_dir))
+    upgrade(settings_from(data_dir=data_dir))
     say(f"The database is at revision {head()}")
-
-
-def _upgrade(settings: Settings) -> None:
-    from sqlalchemy import make_url
-
-    from siftline.store.migrate import upgrade
-    from siftline.store.session import DATABASE_AWAY
-
-    try:
-        upgrade(settings)
-    except DATABASE_AWAY as error:
-        shown = make_url(settings.sqlalchemy_url).render_as_string()  # without the password
-        raise Unavailable(
-            f"The database {shown} does not answer. Is it up, and SIFTLINE_DATABASE_URL right?"
-        ) from error
 
 
 def _run_api(settings: Settings, door: socket.socket) -> None:
@@ -157,6 +142,8 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _refuse_open_door(settings: Settings) -> None:
+    from siftline.access.gate import is_loopback
+
     if settings.api_key is None and not is_loopback(settings.host):
         raise Unprocessable(
             f"Refusing to serve {settings.host} without a key: anybody on the network could read and delete. "

@@ -18,6 +18,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with _named(path, ""), path.open("wb") as file:
             yield file
         return
+    path = path.resolve()  # what a link points to is replaced, not the link
     part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
     try:
         with _named(path, ". Nothing was written there."):

@@ -1,0 +1,64 @@
+"""`siftline export`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from uuid import UUID
+
+import typer
+from pydantic import BaseModel
+
+from siftline.cli.options import AsJson, Key, Url, Version, connected
+from siftline.cli.output import print_json, say, transfer_progress
+from siftline.client import DEFAULT_URL
+from siftline.domain.errors import Unprocessable
+
+Format = Literal["csv", "jsonl", "parquet", "zip", "mvtec", "coco", "html"]
+BY_SUFFIX: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".zip": "zip",
+    ".json": "coco",
+    ".html": "html",
+}
+
+
+class Exported(BaseModel):
+    path: Path
+    format: Format
+    bytes: int
+
+
+def export(
+    dataset: Annotated[UUID, typer.Argument(help="Id of the dataset.")],
+    path: Annotated[Path, typer.Argument(help="File to write.", dir_okay=False)],
+    *,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="csv, jsonl, parquet: all images with scores and decisions. zip: the clean images. "
+            "mvtec: a zip laid out for training. coco: boxes. html: a report. By the file's ending if unset.",
+        ),
+    ] = None,
+    version: Version = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Write a dataset's ranking, its clean images or a report to a file: all of it, or no file."""
+    chosen = form or BY_SUFFIX.get(path.suffix.lower())
+    if chosen is None:
+        raise Unprocessable(f"{path.name} does not tell which format is wanted. Name it: --format csv")
+    with connected(url, api_key) as client:
+        if chosen == "html":
+            client.report(dataset, path, version=version)
+        else:
+            with transfer_progress("receiving") as received:
+                client.export(dataset, chosen, path, version=version, on_progress=received)
+    done = Exported(path=path, format=chosen, bytes=path.stat().st_size)
+    if as_json:
+        print_json(done)
+    else:
+        say(f"{path}: {done.bytes:,} bytes")

@@ -1,0 +1,117 @@
+"""`siftline key`: who may come in. With `--local` without a server, for when nobody has a key yet."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from siftline.cli.database import opened_database
+from siftline.cli.options import AsJson, Key, Url, connected
+from siftline.cli.output import out, print_json, say
+from siftline.cli.servers import DataDir, settings_from
+from siftline.client import DEFAULT_URL
+from siftline.schemas import Key as ApiKey
+from siftline.schemas import NewKey, RoleName
+
+Local = Annotated[
+    bool, typer.Option("--local", help="Work on this machine's database itself: no server, no key needed.")
+]
+LOCAL_USER = "command-line"
+
+group = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(group, name="key")
+    group.command("list")(every)
+    for command in (create, revoke):
+        group.command()(command)
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="Who or what holds it; decisions are signed with this.")],
+    *,
+    role: Annotated[RoleName, typer.Option(help="Each may do what the ones before may.")] = "viewer",
+    local: Local = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Make a key. It is printed this once and kept nowhere. With the first, nobody enters without one."""
+    if local:
+        from siftline.services import keys
+
+        with opened_database(settings_from(data_dir=data_dir)) as session:
+            created = keys.create(session, NewKey(name=name, role=role), by=LOCAL_USER)
+    else:
+        with connected(url, api_key) as client:
+            created = client.create_key(name, role)
+    if as_json:
+        print_json(created)
+    else:
+        say(f"{created.role} key for {created.name}, shown this once:")
+        out.print(created.key, markup=False, highlight=False)
+
+
+def every(
+    *,
+    local: Local = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Show all keys ever made, newest first; never the keys themselves."""
+    if local:
+        from siftline.services import keys
+
+        with opened_database(settings_from(data_dir=data_dir)) as session:
+            found: Sequence[ApiKey] = keys.every(session)
+    else:
+        with connected(url, api_key) as client:
+            found = client.keys()
+    if as_json:
+        print_json(found)
+    elif found:
+        _print_table(found)
+    else:
+        say("There are no keys. To make the first: siftline key create NAME --role admin")
+
+
+def revoke(
+    key: Annotated[UUID, typer.Argument(help="Id of the key.")],
+    *,
+    local: Local = False,
+    data_dir: DataDir = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Make a key open nothing any more, within seconds."""
+    if local:
+        from siftline.services import keys
+
+        with opened_database(settings_from(data_dir=data_dir)) as session:
+            keys.revoke(session, key, by=LOCAL_USER)
+    else:
+        with connected(url, api_key) as client:
+            client.revoke_key(key)
+    say(f"Key {key} is revoked")
+
+
+def _print_table(keys: Sequence[ApiKey]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("id", "name", "role", "made", "last used", "revoked"):
+        table.add_column(heading, no_wrap=True)
+    for key in keys:
+        times = (key.created_at, key.last_used_at, key.revoked_at)
+        table.add_row(
+            str(key.id),
+            escape(key.name),
+            key.role,
+            *("" if at is None else f"{at:%Y-%m-%d %H:%M}" for at in times),
+        )
+    out.print(table)
