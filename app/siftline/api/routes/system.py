@@ -3,7 +3,6 @@
 from importlib.metadata import version
 
 from fastapi import APIRouter
-from fastapi.responses import RedirectResponse
 
 from siftline import schemas
 from siftline.access.deps import PartsDep
@@ -34,8 +33,3 @@ def readyz(parts: PartsDep) -> schemas.Health:
     if missing:
         raise NotReady("See `errors` for what is missing.", errors=missing, retry_after_s=5)
     return schemas.Health(status="ok", version=version("siftline"), checks=checks)
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    return RedirectResponse("/docs")

@@ -1,0 +1,125 @@
+// Keep, reject, clear, undo: shown at once, sent one by one, and put right when somebody else was faster.
+import { get } from "./api.js";
+import { ask } from "./ask.js";
+import { plural } from "./dom.js";
+import { Outbox } from "./outbox.js";
+import { complain, say } from "./toast.js";
+
+const DONE = { keep: "Kept", reject: "Rejected", clear: "Cleared" };
+const LOOK_EVERY_MS = 5000;
+
+export class Decisions extends EventTarget {
+  #batches = []; // of this window: { id, before }, so that undo shows at once what comes back
+
+  constructor({ dataset, version, who, revision }) {
+    super();
+    Object.assign(this, { dataset, version, who, seen: revision, items: null });
+    this.outbox = new Outbox(dataset, {
+      onAnswer: (entry, batch) => this.#answered(entry, batch),
+      onConflict: (entry) => this.#contested(entry),
+      onRefused: (entry, problem) => { this.#restore(entry.before); complain(problem); },
+    });
+    setInterval(() => { if (document.visibilityState === "visible") this.catchUp().catch(() => {}); }, LOOK_EVERY_MS);
+  }
+
+  /** What is decided here and not yet there: fields to lay over the server's. */
+  pendingOf(imageId) {
+    for (const entry of this.outbox.entries().reverse()) {
+      const decision = entry.body.decisions?.find((one) => one.image_id === imageId)?.decision;
+      if (decision) return this.#fields(decision);
+    }
+    return {};
+  }
+
+  #fields(decision) {
+    return { review: decision === "clear" ? null : decision, reviewed_by: this.who, reviewed_at: new Date().toISOString(), pending: true };
+  }
+
+  /** One word on these images; near-duplicates come with the card that stands for them. */
+  decide(word, imageIds) {
+    const before = {};
+    for (const id of imageIds) {
+      const item = this.items.find(id);
+      if (item) before[id] = { review: item.review, reviewed_by: item.reviewed_by, reviewed_at: item.reviewed_at };
+      this.items.patch(id, this.#fields(word));
+    }
+    this.#changed();
+    this.outbox.add({ kind: "reviews", body: { decisions: imageIds.map((image_id) => ({ image_id, decision: word })) }, revision: this.seen, before });
+    if (imageIds.length > 1) say(`${DONE[word]} ${plural(imageIds.length, "image")}`);
+  }
+
+  /** One word on all images that fit. */
+  decideAll(word, filter) {
+    this.outbox.add({ kind: "reviews", body: { filter: { version: this.version, ...filter }, decision: word }, revision: this.seen, before: {} });
+  }
+
+  undo() {
+    const unsent = this.outbox.takeBack();
+    if (unsent) {
+      this.#restore(unsent.before);
+      say("Taken back before it was sent");
+      return;
+    }
+    const known = this.#batches.pop();
+    if (known) this.#restore(known.before);
+    this.outbox.add({ kind: "undo", body: known ? { batch_id: known.id } : {} });
+  }
+
+  #restore(before) {
+    for (const [id, fields] of Object.entries(before)) this.items.patch(id, { ...fields, pending: false });
+    this.#changed();
+  }
+
+  async #answered(entry, batch) {
+    if (entry.kind === "undo") say(`Undone: ${plural(batch.images, "image")}`);
+    else this.#batches.push({ id: batch.id, before: entry.before });
+    const ids = Object.keys(entry.before ?? {});
+    if (entry.kind === "reviews" && entry.body.decisions && batch.revision === this.seen + 1) {
+      for (const id of ids) this.items.patch(id, { pending: false, reviewed_by: batch.by, reviewed_at: batch.at });
+      this.seen = batch.revision; // nobody else came in between: nothing to read
+    } else {
+      await this.catchUp().catch(() => {});
+    }
+    if (entry.body.filter) {
+      say(`${DONE[entry.body.decision]} ${plural(batch.images, "image")}`);
+      this.dispatchEvent(new Event("many"));
+    }
+    this.#changed();
+  }
+
+  /** Somebody else decided otherwise about the same images since they were looked at here. */
+  async #contested(entry) {
+    const changes = await get(`/d/${this.dataset}/changes?since=${entry.revision}`);
+    const mine = new Set(entry.body.decisions?.map((one) => one.image_id));
+    const theirs = changes.images.filter((one) => (entry.body.filter || mine.has(one.image_id)) && one.reviewed_by !== this.who);
+    const word = entry.body.decision ?? entry.body.decisions[0].decision;
+    const useMine = await ask({
+      title: "Somebody else was faster",
+      words: `You said “${word}”. Meanwhile:`,
+      list: theirs.slice(0, 20).map((one) => `${this.items.find(one.image_id)?.name ?? one.image_id}: ${one.review ?? "clear"}${one.reviewed_by ? `, ${one.reviewed_by}` : ""}`),
+      yes: "Use mine",
+      no: "Leave theirs",
+    });
+    if (useMine) return "again";
+    this.#restore(entry.before);
+    this.#take(changes);
+    return "drop";
+  }
+
+  /** What others, and other windows, have decided. */
+  async catchUp() {
+    const changes = await get(`/d/${this.dataset}/changes?since=${this.seen}`);
+    if (changes.revision !== this.seen) this.#take(changes);
+  }
+
+  #take(changes) {
+    this.seen = Math.max(this.seen, changes.revision);
+    for (const { image_id: id, ...fields } of changes.images) this.items.patch(id, { pending: false, ...fields, ...this.pendingOf(id) });
+    if (!changes.complete) this.dispatchEvent(new Event("many"));
+    this.#changed();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}
