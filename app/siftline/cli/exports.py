@@ -10,9 +10,11 @@ from pydantic import BaseModel
 from siftline.cli.options import AsJson, Key, Url, Version, connected
 from siftline.cli.output import print_json, say, transfer_progress
 from siftline.client import DEFAULT_URL
+from siftline.client.purifications import ExportFormat
 from siftline.domain.errors import Unprocessable
+from siftline.schemas import Verdict
 
-Format = Literal["csv", "jsonl", "parquet", "zip", "mvtec", "coco", "html"]
+Format = Literal[ExportFormat, "html"]
 BY_SUFFIX: dict[str, Format] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -38,11 +40,12 @@ def export(
         Format | None,
         typer.Option(
             "--format",
-            help="csv, jsonl, parquet: all images with scores and decisions. zip: the clean images. "
-            "mvtec: a zip laid out for training. coco: boxes. html: a report. By the file's ending if unset.",
+            help="csv, jsonl, parquet: scores and decisions. coco: boxes, too. zip: the clean images. "
+            "mvtec, fiftyone: zips as these read them. html: a report. By the file's ending if unset.",
         ),
     ] = None,
     version: Version = None,
+    verdict: Annotated[Verdict | None, typer.Option(help="Only images that count as this.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: Key = None,
@@ -56,7 +59,7 @@ def export(
             client.report(dataset, path, version=version)
         else:
             with transfer_progress("receiving") as received:
-                client.export(dataset, chosen, path, version=version, on_progress=received)
+                client.export(dataset, chosen, path, version=version, verdict=verdict, on_progress=received)
     done = Exported(path=path, format=chosen, bytes=path.stat().st_size)
     if as_json:
         print_json(done)

@@ -16,8 +16,10 @@ from siftline.cli.options import JsonFile, Key, Url, connected
 from siftline.cli.output import count_progress, out, say, say_error, write_json
 from siftline.cli.sarif import sarif
 from siftline.client import DEFAULT_URL
+from siftline.client.detectors import Explain
 from siftline.client.multipart import FilePart, find_files
 from siftline.client.wholefile import whole_file
+from siftline.domain.errors import Conflict, Unprocessable
 from siftline.schemas import ScoreAnswer
 
 MAP_PREFIX = "data:image/png;base64,"
@@ -53,13 +55,11 @@ def score(
     """
     files = named(paths)
     with connected(url, api_key) as client, count_progress("scoring") as progress:
-        answer = client.score(
-            detector,
-            files,
-            explain="none" if explain is None else "map",
-            timeout_s=timeout_s,
-            on_progress=progress,
-        )
+        drawn: Explain = "none" if explain is None else "map"
+        try:
+            answer = client.score(detector, files, explain=drawn, timeout_s=timeout_s, on_progress=progress)
+        except Conflict as error:  # a detector that is not ready has failed no image
+            raise Unprocessable(error.detail) from error
     if explain is not None:
         answer = with_maps_in(explain, answer)
     report = judge(answer, fail_on)

@@ -10,7 +10,7 @@ from siftline.client.connection import PAGE
 from siftline.client.multipart import OnProgress
 from siftline.schemas import Diff, Explanation, Histogram, Job, Purified, PurifyOptions, Selection, Verdict
 
-ExportFormat = Literal["csv", "jsonl", "parquet", "zip", "mvtec", "coco"]
+ExportFormat = Literal["csv", "jsonl", "parquet", "coco", "zip", "mvtec", "fiftyone"]
 
 
 class PurificationCalls(Calls):
@@ -110,13 +110,14 @@ class PurificationCalls(Calls):
         path: Path | str,
         *,
         version: int | None = None,
+        verdict: Verdict | None = None,
         on_progress: OnProgress | None = None,
     ) -> Path:
         """Stream an export into `path`, which is there when it is whole, and otherwise not.
 
         Raises OSError when there is no room for it.
         """
-        query = {"format": format, "version": version}
+        query = {"format": format, "version": version, "verdict": verdict}
         url = f"/datasets/{dataset_id}/export"
         self._connection.download(url, Path(path), query=query, on_progress=on_progress)
         return Path(path)
