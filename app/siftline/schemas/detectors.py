@@ -47,6 +47,34 @@ class CddOptions(TrainOptions):
 
     aggregation: bool = Field(True, strict=True, description="Off: plain reverse distillation.")
     domains: Annotated[int, Number] = Field(3, ge=2, le=10, description="K disjoint domains.")
+    redraw: bool = Field(
+        True,
+        strict=True,
+        description="Draw the domains anew each epoch, their students starting as copies of the global one. "
+        "Off: fixed domains, each with a student of its own throughout.",
+    )
+    trim: Annotated[float, Number] = Field(
+        0.1, ge=0, le=0.5, description="Share of each domain, the most suspect, that its student skips."
+    )
+    merge: Literal["mean", "least_similar"] = Field(
+        "mean", description="How the other domains' students are merged, place by place."
+    )
+    teacher_weight: Annotated[float, Number] = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Weight of the teacher itself where the students agree with it; 0: none.",
+    )
+    epochs: Annotated[int, Field(ge=1, le=1000), Number] | None = Field(
+        None, description="Unset: as many as make some hundred steps. The base method has 200."
+    )
+    batch: Annotated[int, Number] = Field(16, ge=2, le=256, description="Tiles a step.")
+    learning_rate: Annotated[float, Number] = Field(
+        5e-3, gt=0, le=1, description="Falls to zero as a cosine."
+    )
+    blocks: Annotated[int, Number] = Field(
+        1, ge=1, le=6, description="Residual blocks a stage of the student. The base method has three to six."
+    )
 
 
 class _NewDetector(Strict):

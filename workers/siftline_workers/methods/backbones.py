@@ -208,21 +208,23 @@ def load_backbone(preset: Preset, weights: Path | None, device: str = "auto") ->
 
     Raises WeightsUnusable, and ValueError for a device this machine does not have.
     """
+    path = weights or find_weights(preset, None)
+    digest = sha256_of(path)
+    engine = choose_engine(load_embedder(preset, path), preset.side, device)
+    dim = engine(np.zeros((1, preset.side, preset.side, 3), dtype=np.uint8)).shape[2]
+    return Backbone(preset, fingerprint_of(preset, digest, engine.tag), dim, engine)
+
+
+def choose_engine(module: nn.Module, side: int, device: str) -> Engine:
+    """The engine for tiles of `side` pixels on `device` (auto, cpu, cuda); ValueError as `load_backbone`."""
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, not {device!r}")
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise ValueError("device cuda was asked for, but torch finds no CUDA device here")
-    path = weights or find_weights(preset, None)
-    digest = sha256_of(path)
-    embedder = load_embedder(preset, path)
-    engine: Engine
     if has_cuda and device != "cpu":
-        engine = TorchEngine(embedder, torch.device("cuda"))
-    else:
-        engine = OpenVinoEngine(embedder, preset.side)
-    dim = engine(np.zeros((1, preset.side, preset.side, 3), dtype=np.uint8)).shape[2]
-    return Backbone(preset, fingerprint_of(preset, digest, engine.tag), dim, engine)
+        return TorchEngine(module, torch.device("cuda"))
+    return OpenVinoEngine(module, side)
 
 
 def fingerprint_of(preset: Preset, weights_sha256: str, engine_tag: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from siftline_workers.methods.cdd import CDD
 from siftline_workers.methods.detectors import Method
 
-DETECTORS: Mapping[str, Method] = MappingProxyType({})
+DETECTORS: Mapping[str, Method] = MappingProxyType({"cdd": CDD})

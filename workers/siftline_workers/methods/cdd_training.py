@@ -1,0 +1,268 @@
+"""Cross-domain distillation, the training: domain students teach a global student what is normal.
+
+After Liu, Wang, Leng and Zhang (arXiv 2508.18007), who have released no code; own code, after
+methods-reference 3.4. Each epoch: (1) one student a domain learns to redraw the teacher's features of its own
+images; (2) the global student learns, on all images, what the students of *other* domains redraw: they never
+met this image's anomaly, so what they draw is closer to normal. Without aggregation the global student learns
+from the teacher itself: plain reverse distillation.
+
+Work is cut into turns of some hundred milliseconds. A turn's pieces run side by side, each on one thread, so
+the outcome does not depend on the number of cores. All that decides what comes next is in `Training.arrays`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, cos, pi
+from time import monotonic
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from siftline_workers.methods.aggregation import pseudo_normal, trusted_distance
+from siftline_workers.methods.detectors import Budget, CurvePoint, Keeper, TrainingSet
+from siftline_workers.methods.distillation import (
+    Stages,
+    Student,
+    anomaly_map,
+    distance,
+    new_student,
+)
+from siftline_workers.methods.learner import Learner
+from siftline_workers.methods.llbnad import subsets_of
+from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.parallel import for_each
+from siftline_workers.methods.seeding import Progress
+
+_STEPS = 400  # of the global student, if no number of epochs is asked for
+_MIN_EPOCHS = 4
+_SAVE_EVERY_S = 10.0
+_NAME = "cdd"
+
+Places = NDArray[np.int64]
+Maps = list[Tensor]
+Turn = list[tuple[int, Places]]
+"""Steps to be made side by side: which domain's student, on which tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class CddOptions:
+    """As `siftline.schemas.CddOptions` documents them. What the paper leaves open: methods-reference 3.3."""
+
+    aggregation: bool = True
+    domains: int = 3
+    redraw: bool = True
+    trim: float = 0.1
+    merge: Literal["mean", "least_similar"] = "mean"
+    teacher_weight: float = 0.0
+    epochs: int | None = None
+    batch: int = 16
+    learning_rate: float = 5e-3
+    blocks: int = 1
+
+
+class Training:
+    """One training, from its start or from where an earlier one stood."""
+
+    def __init__(
+        self, data: TrainingSet, members: Places, stages: Stages, options: CddOptions, seed: int
+    ) -> None:
+        """On the images at `members` of `data` alone."""
+        features = data.features
+        self.features, self.stages, self.options, self.seed = features, stages, options, seed
+        # In the order of their ids: where an image stands in the list changes nothing.
+        self.members = np.array(sorted(members, key=lambda i: features.ids[i]), dtype=np.int64)
+        self.groups = NearDuplicates(
+            tuple(features.ids[i] for i in self.members), data.groups.group[self.members]
+        )
+        self.image = features.image_index
+        self.rows: Places = np.concatenate(
+            [np.arange(features.offsets[i], features.offsets[i + 1]) for i in self.members]
+        )
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        domains = options.domains if options.aggregation else 0
+        # All begin as one and the same student.
+        self.whole, *self.of_domain = (
+            Learner(new_student(stages, options.blocks, torch.Generator().manual_seed(seed)).to(self.device))
+            for _ in range(1 + domains)
+        )
+        self.outside = np.zeros(features.n_patches, np.float32)
+        """(tiles,): how far each was, last epoch, from what the students of other domains drew of it."""
+        self.outside_now = self.outside.copy()
+        """The same of this epoch, as far as it has come."""
+        self.curve: list[CurvePoint] = []
+        self.epoch = self.turn = self.step = 0
+
+    def run(self, budget: Budget, keeper: Keeper, on_progress: Progress) -> Student:
+        """The student after the last epoch, or when the budget is used up. `on_progress` may raise."""
+        if (kept := keeper.load(_NAME)) is not None:
+            self.restore(kept)
+        saved = monotonic()
+        epochs = self._epochs(budget)
+        while self.epoch < epochs and not self._is_spent(budget):
+            epoch = Epoch(self)
+            while self.turn < len(epoch.turns) and not self._is_spent(budget):
+                share = (self.epoch + self.turn / len(epoch.turns)) / epochs
+                epoch.take(self.turn, share, on_progress)
+                self.turn += 1
+                if monotonic() - saved > _SAVE_EVERY_S:
+                    keeper.save(_NAME, self.arrays())
+                    saved = monotonic()
+            if self.turn == len(epoch.turns):
+                self.outside = self.outside_now.copy()
+                self.epoch, self.turn = self.epoch + 1, 0
+        keeper.save(_NAME, self.arrays())
+        if self.step == 0:  # no time for the global student: that of a domain is what there is
+            self.whole.become(self.of_domain[0])
+        return self.whole.model.eval().requires_grad_(False).cpu()
+
+    def _is_spent(self, budget: Budget) -> bool:
+        begun = self.epoch > 0 or self.turn > 0
+        return self.step == budget.max_steps or (begun and budget.out_of_time())
+
+    def _epochs(self, budget: Budget) -> int:
+        steps = len(_batches(self.rows, self.options.batch))
+        epochs = self.options.epochs or max(_MIN_EPOCHS, ceil(_STEPS / steps))
+        return epochs if budget.max_steps is None else min(epochs, ceil(budget.max_steps / steps))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All state."""
+        state = {
+            "place": np.array([self.epoch, self.turn, self.step]),
+            "outside": np.stack([self.outside, self.outside_now]),
+            "curve": np.array([[point.step, point.loss] for point in self.curve]).reshape(-1, 2),
+        }
+        for prefix, learner in self._learners():
+            state |= learner.arrays(prefix)
+        return state
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """What `arrays` gave."""
+        self.epoch, self.turn, self.step = (int(n) for n in arrays["place"])
+        self.outside, self.outside_now = (np.array(row) for row in arrays["outside"])
+        self.curve = [CurvePoint(int(step), float(loss)) for step, loss in arrays["curve"]]
+        for prefix, learner in self._learners():
+            learner.restore(arrays, prefix)
+
+    def _learners(self) -> list[tuple[str, Learner]]:
+        return [("whole", self.whole)] + [(f"domain-{k}", s) for k, s in enumerate(self.of_domain)]
+
+    def maps(self, rows: Places) -> Maps:
+        return self.stages.maps(torch.from_numpy(self.features.patches[rows]).to(self.device))
+
+
+class Epoch:
+    """One epoch of a training, cut into turns."""
+
+    def __init__(self, training: Training) -> None:
+        self.training, self.options = training, training.options
+        random = np.random.default_rng([training.seed, training.epoch])
+        whole = _batches(random.permutation(training.rows), self.options.batch)
+        self.domain = np.zeros(0, np.int64)
+        """(tiles,)"""
+        first: list[Turn] = []
+        if training.of_domain:
+            self.domain = self._drawn_domains()
+            first = _side_by_side([_batches(random.permutation(r), self.options.batch) for r in self._kept()])
+        self.first_whole = len(first)
+        self.turns: list[Turn] = first + [[(-1, rows)] for rows in whole]
+        self._targets: tuple[int, Maps] | None = None
+
+    def take(self, turn: int, share: float, on_progress: Progress) -> None:
+        """One turn at `share` of the training, which `on_progress` is told several times a second."""
+        rate = self.options.learning_rate * (1 + cos(pi * share)) / 2
+        if turn == 0 and self.options.redraw:
+            # Students that are kept would have met every anomaly after some redraws.
+            for student in self.training.of_domain:
+                student.become(self.training.whole)
+        work: list[Callable[[], None]]
+        if turn < self.first_whole:
+            work = [partial(self._teach_domain, k, rows, rate) for k, rows in self.turns[turn]]
+        else:
+            work = [partial(self._teach_whole, turn, self._ready_targets(turn), rate)]
+            if self.training.of_domain and turn + 1 < len(self.turns):
+                # The next step's targets do not depend on this step.
+                work.append(partial(self._prepare, turn + 1))
+        for_each(lambda i: work[i](), 0, len(work), lambda _share: on_progress(share))
+
+    def _drawn_domains(self) -> Places:
+        """(tiles,): near-equal domains, photographs of one thing together."""
+        t = self.training
+        repeat = t.epoch if self.options.redraw else 0
+        of_image = np.full(t.features.n_images, -1)
+        of_image[t.members] = subsets_of(t.groups, self.options.domains, repeat, t.seed + 1)
+        return of_image[t.image]
+
+    def _kept(self) -> list[Places]:
+        """Each domain's tiles, without the images most unlike what other domains drew in the last epoch."""
+        t = self.training
+        score = np.full(t.features.n_images, -np.inf, np.float32)
+        np.maximum.at(score, t.image, t.outside)
+        kept = []
+        for k in range(self.options.domains):
+            rows = t.rows[self.domain[t.rows] == k]
+            images = np.unique(t.image[rows])
+            ranked = images[np.argsort(score[images], kind="stable")]
+            trimmed = int(self.options.trim * len(ranked)) if t.epoch > 0 else 0
+            kept.append(rows[np.isin(t.image[rows], ranked[: len(ranked) - trimmed])])
+        return kept
+
+    def _teach_domain(self, k: int, rows: Places, rate: float) -> None:
+        maps = self.training.maps(rows)
+        self.training.of_domain[k].step(lambda student: distance(maps, student(maps)), rate)
+
+    def _teach_whole(self, turn: int, targets: Maps, rate: float) -> None:
+        t = self.training
+        maps = t.maps(self.turns[turn][0][1])
+
+        def loss(student: Student) -> Tensor:
+            guesses = student(maps)
+            found = distance(targets, guesses)
+            if t.of_domain and self.options.teacher_weight > 0:
+                found = found + self.options.teacher_weight * trusted_distance(maps, targets, guesses)
+            return found
+
+        value = t.whole.step(loss, rate)
+        t.step += 1
+        t.curve.append(CurvePoint(t.step, value))
+
+    def _ready_targets(self, turn: int) -> Maps:
+        if not self.training.of_domain:
+            return self.training.maps(self.turns[turn][0][1])
+        if self._targets is None or self._targets[0] != turn:
+            self._prepare(turn)
+        assert self._targets is not None  # noqa: S101  # _prepare has set it
+        return self._targets[1]
+
+    def _prepare(self, turn: int) -> None:
+        """What students of other domains draw of a batch, merged; and how far off the teacher that is."""
+        t = self.training
+        rows = self.turns[turn][0][1]
+        maps = t.maps(rows)
+        domain = torch.from_numpy(self.domain[rows]).to(t.device)
+        students = [learner.model.eval() for learner in t.of_domain]
+        targets = pseudo_normal(students, maps, domain, self.options.merge)
+        t.outside_now[rows] = anomaly_map(maps, targets).amax((1, 2)).cpu().numpy()
+        self._targets = (turn, targets)
+
+
+def _batches(rows: Places, size: int) -> list[Places]:
+    """Near-equal batches of about `size`: none of them too small for a batch norm."""
+    return [part for part in np.array_split(rows, max(1, round(len(rows) / size))) if len(part) > 1]
+
+
+def _side_by_side(batches: list[list[Places]]) -> list[Turn]:
+    """Turns of two domains each, a step of each; the same whatever the number of cores."""
+    steps = [(step, k, rows) for k, mine in enumerate(batches) for step, rows in enumerate(mine)]
+    turns: list[Turn] = []
+    for _, k, rows in sorted(steps, key=lambda item: item[:2]):
+        if turns and len(turns[-1]) < 2 and turns[-1][0][0] != k:
+            turns[-1].append((k, rows))
+        else:
+            turns.append([(k, rows)])
+    return turns
