@@ -33,5 +33,5 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> "Com
         finally:
             signal.signal(signal.SIGTERM, before)
     printed.flush()
-    output = printed.buffer.getvalue().decode()  # type: ignore[attr-defined]  # the BytesIO from above
+    output = printed.buffer.getvalue().decode()
     return CompletedProcess(given, code, output, said.getvalue())

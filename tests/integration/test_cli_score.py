@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 from uuid import UUID, uuid4
 from xml.etree import ElementTree as ET
 
@@ -57,7 +58,10 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         for seed, name in zip(order, NAMES, strict=True):
             (images / f"{seed}.png").rename(images / name)
         low, middle, high = np.sort(scores)
-        bounds = {"review_threshold": float(low + middle) / 2, "threshold": float(middle + high) / 2}
+        bounds: dict[str, Any] = {
+            "review_threshold": float(low + middle) / 2,
+            "threshold": float(middle + high) / 2,
+        }
         card = json.loads(calibration_json())["card"] | bounds
         detector = add_detector(sessions, folder / "artifacts", card=card, **bounds).id
         yield Line(server.url, folder, detector, add_untrained(sessions).id)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree as ET
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from siftline.cli.gate import FailOn, GateReport, judge
@@ -19,7 +19,7 @@ CARD = CalibrationCard(
     n=100,
     in_sample=False,
     version=2,
-    date="2026-11-22T00:00:00Z",  # type: ignore[arg-type]  # pydantic reads it
+    date="2026-11-22T00:00:00Z",
     target_fpr=0.01,
     review_fpr=0.05,
     threshold=0.8,
