@@ -60,22 +60,22 @@ def trained(line: Line, **options: Any) -> dict[str, Any]:
     return found
 
 
-def stopped_in(line: Line, detector: dict[str, Any], stage: str, times: int = 1) -> None:
-    """Run the training until it has reported the stage so often."""
+def stopped_in(line: Line, detector: dict[str, Any], last: str, times: int = 1) -> None:
+    """Run the training until it has reported the stage `last` so often."""
     job, stop = line.running(detector)
     seen: list[str] = []
     report = job.report
 
-    def report_and_stop(now_in: str, progress: float) -> None:
-        seen.append(now_in)
-        if seen.count(stage) == times:
+    def report_and_stop(stage: str, progress: float) -> None:
+        seen.append(stage)
+        if seen.count(last) == times:
             stop.set()
-        report(now_in, progress)
+        report(stage, progress)
 
     job.report = report_and_stop  # type: ignore[method-assign]
     with pytest.raises(Cancelled):
         train.run(job)
-    assert seen[-1] == stage
+    assert seen[-1] == last
     line.api.post(f"/jobs/{detector['job']['id']}/cancel")
 
 
@@ -130,7 +130,9 @@ def test_what_is_stored_scores_as_what_was_trained(line: Line, method: MeanPatch
     )
     # This method's calibration scores are those of the images themselves, from features in half precision.
     np.testing.assert_allclose(sorted(scores_of(onnx, tiles)), kept["scores"], atol=0.2)
-    calibration = Calibration(np.float32(kept["scores"]), kept["threshold"], kept["review_threshold"])
+    calibration = Calibration(
+        np.array(kept["scores"], np.float32), kept["threshold"], kept["review_threshold"]
+    )
     verdicts = [calibration.verdict(score) for score in kept["scores"]]
     of_20 = (verdicts.count("defect"), verdicts.count("review"))
     assert of_20 == (1, 4)  # the 19th and the 15th of 20 are the quantiles for .1 and .3

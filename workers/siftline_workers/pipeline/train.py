@@ -20,6 +20,7 @@ from siftline.schemas import CalibrationCard, Lineage
 from siftline.store import artifacts, detectors
 from siftline.store.blobs_local import LocalBlobs
 from siftline.store.session import now, reading
+from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.detectors import Budget, CurvePoint, TooFewImages, Trained, TrainingSet
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.onnx_export import Parity
@@ -59,11 +60,12 @@ def run(job: RunningJob) -> None:
     """
     stages = Stages(SHARES, job.report)
     with stages.stage("load"):
-        order = training_order.read(job)
+        order, extractor = training_order.read(job)
         blobs = LocalBlobs(job.settings.blobs_dir)
         clean = clean_set.load(job.sessions, blobs, order.dataset_id, order.version)
     with stages.stage("extract") as progress:
-        features = _features(job, order, clean, progress)
+        features = _features(job, clean, extractor, progress)
+    del extractor  # training needs the memory of the compiled network
     lineage = training_order.lineage(order, clean)
     checkpoints = _checkpoints(job, order, clean, lineage)
     with stages.stage("train") as progress:
@@ -84,12 +86,12 @@ def run(job: RunningJob) -> None:
     checkpoints.clear()
 
 
-def _features(job: RunningJob, order: Order, clean: CleanSet, progress: Progress) -> PatchFeatures:
+def _features(job: RunningJob, clean: CleanSet, extractor: Backbone, progress: Progress) -> PatchFeatures:
     if not clean.images:
-        raise Unprocessable(f"No image of version {order.version} is clean any more.")
+        raise Unprocessable("No image of the version is clean any more.")
     try:
         cache = FeatureCache(job.settings.features_dir)
-        return extract(clean.images, order.extractor, cache, progress, clean.tone)
+        return extract(clean.images, extractor, cache, progress, clean.tone)
     except ExtractionFailed as error:
         image_id = clean.image_ids[error.image_id]
         raise Unprocessable(f"Image {image_id}: {error.detail}.", image_id=str(image_id)) from error

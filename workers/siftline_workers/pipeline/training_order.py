@@ -40,7 +40,8 @@ class Order:
     """Those that every method takes."""
     preset: Preset
     weights: Path
-    extractor: Backbone
+    fingerprint: str
+    """The extractor's."""
 
     @property
     def own_options(self) -> dict[str, Any]:
@@ -48,8 +49,11 @@ class Order:
         return {name: value for name, value in self.given.items() if name not in TrainOptions.model_fields}
 
 
-def read(job: RunningJob) -> Order:
-    """Raises Unprocessable when backbone, weights or method are not to be had here."""
+def read(job: RunningJob) -> tuple[Order, Backbone]:
+    """The order, and what extracts the method's features.
+
+    Raises Unprocessable when backbone, weights or method are not to be had here.
+    """
     if job.detector_id is None:
         raise NotFound("The detector was deleted before its training began.")
     with reading(job.sessions) as session:
@@ -59,7 +63,7 @@ def read(job: RunningJob) -> Order:
     method = DETECTORS[row.method]
     options = TrainOptions.model_validate({name: row.options[name] for name in TrainOptions.model_fields})
     preset, weights, extractor = _backbone(method, options, job.settings)
-    return Order(
+    order = Order(
         detector_id=row.id,
         dataset_id=row.dataset_id,
         version=row.version,
@@ -69,8 +73,9 @@ def read(job: RunningJob) -> Order:
         options=options,
         preset=preset,
         weights=weights,
-        extractor=extractor,
+        fingerprint=extractor.fingerprint,
     )
+    return order, extractor
 
 
 def _backbone(method: Method, options: TrainOptions, settings: Settings) -> tuple[Preset, Path, Backbone]:
@@ -95,7 +100,7 @@ def lineage(order: Order, clean: CleanSet) -> Lineage:
         code_version=version_of("siftline"),
         backbone={
             "name": order.preset.name,
-            "fingerprint": order.extractor.fingerprint,
+            "fingerprint": order.fingerprint,
             "weights_sha256": sha256_of(order.weights),
         },
         libraries={name: version_of(name) for name in LIBRARIES},
