@@ -11,6 +11,10 @@ above it as a second lognormal on the same shift:
 - the tail beyond the normal part's 99 %, as peaks over threshold count it (Siffer et al., KDD 2017);
 - the asymmetry of the scores about their median, an upper bound.
 Photographs of one thing count once, or six pictures of one odd part would look like six odd parts.
+
+What people decided is known truth: in EM those images belong to the part they were said to belong to (as in
+learning from labelled and unlabelled data together, Nigam et al. 2000). That stays right although people look
+at the suspects first, as long as they choose by what the score says.
 """
 
 from __future__ import annotations
@@ -80,14 +84,19 @@ class Mixture:
         return np.interp(z, grid, np.maximum.accumulate(p))
 
 
-def fit_mixture(scores: Values, weights: Values) -> Mixture:
+def fit_mixture(scores: Values, weights: Values, truth: Values | None = None) -> Mixture:
     """The mixture of `scores` (N,), whose `weights` sum to the number of things.
 
-    The normal part is held where the scores' quantiles at .1, .35 and .6 put it: fitted freely it widens
-    until it has swallowed the anomalies it should stand out from.
+    `truth` (N,): 1 known to be anomalous, 0 known not to be, NaN unknown. The normal part is held where the
+    quantiles at .1, .35 and .6 of what may be normal put it: fitted freely it widens until it has swallowed
+    the anomalies it should stand out from.
     """
-    low, middle, high = (_quantile(scores, weights, q) for q in (0.1, 0.35, 0.6))
-    values, mass = _binned(scores, weights)
+    truth = np.full(len(scores), np.nan) if truth is None else truth
+    normal_ones = truth != 1
+    if not normal_ones.any():
+        return Mixture(0.0, 0.0, 0.0)
+    low, middle, high = (_quantile(scores[normal_ones], weights[normal_ones], q) for q in (0.1, 0.35, 0.6))
+    values, mass, known = _binned(scores, weights, truth)
     total = float(mass.sum())
     if not low < middle < high or total < FEWEST:
         return Mixture(0.0, 0.0, 0.0)
@@ -97,25 +106,29 @@ def fit_mixture(scores: Values, weights: Values) -> Mixture:
     z = null.z(values)
     normal = _density(z, 0.0, 1.0)
     single = float(mass @ np.log(normal + 1e-300))
+    confirmed = bool((known == 1).any())
     best = null
     for start in (1.5, 2.5, 4.0):
-        share, odd = _em(z, mass, normal, (start, 1.0))
-        mixed = share * _density(z, *odd) + (1 - share) * normal
+        share, odd = _em(z, mass, normal, (start, 1.0), known)
+        above, below = share * _density(z, *odd), (1 - share) * normal
+        mixed = np.where(known == 1, above, np.where(known == 0, below, above + below))
         gain = 2 * (float(mass @ np.log(mixed + 1e-300)) - single) - 3 * log(total)
-        if gain > best.bic_gain:
+        # With an anomaly confirmed there is a second part, however little is gained by it.
+        if gain > best.bic_gain or (confirmed and best is null):
             best = replace(null, share=share, odd=odd, bic_gain=gain)
     return best
 
 
 def _em(
-    z: Values, mass: Values, normal: Values, odd: tuple[float, float]
+    z: Values, mass: Values, normal: Values, odd: tuple[float, float], known: Values
 ) -> tuple[float, tuple[float, float]]:
     """Share, mean and spread of the odd part beside a `normal` density that stays."""
     total, share = float(mass.sum()), 0.1
     for _ in range(150):
         above = share * _density(z, *odd)
         p = above / (above + (1 - share) * normal + 1e-300)
-        if float(mass @ p) < 0.5:  # less than half a thing is left above
+        p = np.where(np.isnan(known), p, known)
+        if float(mass @ p) < 0.5 and not (known == 1).any():  # less than half a thing is left above
             break
         share = min(float(mass @ p) / total, _MOST)
         mean, width = _moments(z, mass * p)
@@ -169,8 +182,20 @@ def asymmetry(scores: Values, weights: Values) -> float:
     return float(np.clip(signed.max(initial=0.0), 0.0, _MOST))
 
 
-def _binned(scores: Values, weights: Values) -> tuple[Values, Values]:
-    """At most 400 values and their masses, so that a fit costs the same for any set."""
+def _binned(scores: Values, weights: Values, truth: Values) -> tuple[Values, Values, Values]:
+    """At most 400 values of each kind of truth, their masses and that truth: a fit costs the same for any
+    set.
+    """
+    kinds = [np.isnan(truth), truth == 0, truth == 1]
+    parts = [(*_bins(scores[kind], weights[kind]), truth[kind][:1]) for kind in kinds if kind.any()]
+    return (
+        np.concatenate([values for values, _, _ in parts]),
+        np.concatenate([mass for _, mass, _ in parts]),
+        np.concatenate([np.repeat(known, len(values)) for values, _, known in parts]),
+    )
+
+
+def _bins(scores: Values, weights: Values) -> tuple[Values, Values]:
     order = np.argsort(scores, kind="stable")
     edges = np.unique(np.linspace(0, len(scores), min(_BINS, len(scores)) + 1).astype(np.int64))
     mass = np.add.reduceat(weights[order], edges[:-1])

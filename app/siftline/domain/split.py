@@ -4,7 +4,7 @@ numpy and the standard library only, so that the service can move the cut withou
 Rules: an image is dropped when keeping it is expected to cost more than losing it (`cost_ratio` : 1, so 4
 drops above p = .2); never more than half; and where there is no evidence of contamination only the extreme
 tail goes. A prior the user gives is a hint, echoed back: it widens the interval, it never becomes a fixed
-fraction.
+fraction. What a person decided is known: it is never overruled, and it tells something of the others.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from siftline.domain.contamination import (
     storey,
     tail_excess,
 )
+from siftline.domain.isotonic import heeding
 from siftline.domain.scores import ImageId, ScoredImages
 
 Verdict = Literal["clean", "suspect"]
@@ -40,7 +41,7 @@ _TRUSTED = 60  # things; probabilities of smaller sets are marked uncertain (met
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Images with a score above `score` are suspect."""
+    """Images with a score above `score` are suspect, unless a person said otherwise."""
 
     score: float
     rule: str
@@ -76,41 +77,45 @@ def decide(
     prior: float | None = None,
     groups: Sequence[int] | None = None,
     seed: int = 0,
+    decided: Mapping[ImageId, bool] | None = None,
+    cut_score: float | None = None,
 ) -> Split:
     """Split N scored images. `groups`: same number = photographs of one thing (none: all different).
 
-    ValueError for no image, a cost ratio that is not positive, a prior outside 0..0.5, or groups of another
-    length.
+    `decided` says of some images whether a person called them anomalous; images that are not among `scores`
+    are passed over. `cut_score` sets the cut for the others instead of the expected cost. ValueError for no
+    image, a cost ratio that is not positive, a prior outside 0..0.5, groups of another length, or a cut that
+    is no number.
     """
-    n = len(scores.ids)
-    _check(n, cost_ratio, prior, groups)
+    _check(len(scores.ids), cost_ratio, prior, groups, cut_score)
+    # All is done in the order of the ids, so that the order of the input changes nothing.
     order = np.argsort(np.array(scores.ids, dtype=np.str_))
-    back = np.argsort(order)
-    values = scores.values[order].astype(np.float64)
-    member = (
-        np.unique(np.asarray(groups)[order], return_inverse=True)[1] if groups is not None else np.arange(n)
-    )
-    weights = (1 / np.bincount(member))[member]
-    fit = fit_mixture(values, weights)
-    draws = _bootstrap(values, weights, member, seed)
-    contamination = _contamination(fit, draws, values, weights, prior)
+    things = _things(scores, order, groups, decided or {})
+    fit = fit_mixture(things.values, things.weights, things.truth)
+    draws = _bootstrap(things, seed)
+    contamination = _contamination(fit, draws, things, prior)
     assumed = _TAIL_PRIOR if prior is None else prior
-    p = _probability(fit, values, contamination.evidence, assumed)[back]
-    drawn = np.stack([_probability(d, values, contamination.evidence, assumed) for d in draws])[:, back]
+    p, *drawn = (_probability(mixture, things, contamination.evidence, assumed) for mixture in (fit, *draws))
     low = np.minimum(np.quantile(drawn, 0.1, axis=0), p)
     high = np.maximum(np.quantile(drawn, 0.9, axis=0), p)
-    cut = _cut(scores.values, p, cost_ratio, contamination, float(weights.sum()))
-    verdict = verdicts(scores, cut.score)
-    suspect = np.array([v == "suspect" for v in verdict], dtype=bool)
+    if cut_score is None:
+        cut = _cut(things, p, cost_ratio, contamination)
+    else:
+        cut = Cut(cut_score, f"set by a person at {cut_score:.4g}", uncertain=False)
+    undecided = np.isnan(things.truth)
+    suspect = np.where(undecided, things.values > cut.score, things.truth == 1)
     bar = 1 / (1 + cost_ratio)
-    torn = (low <= bar) & (high > bar)
+    torn = (low <= bar) & (high > bar) | (suspect & (p < 0.5))
+    ids = tuple(scores.ids[i] for i in order)
+    doubtful = torn | _disputed(ids, signals, suspect) | _contradicted(things, suspect)
+    back = np.argsort(order)
     return Split(
         scores.ids,
-        p.astype(np.float32),
-        np.stack([low, high], axis=1).astype(np.float32),
-        verdict,
-        torn | (suspect & (p < 0.5)) | _disputed(scores, signals, suspect),
-        np.where(suspect, p, 1 - p).astype(np.float32),
+        p.astype(np.float32)[back],
+        np.stack([low, high], axis=1).astype(np.float32)[back],
+        tuple("suspect" if s else "clean" for s in suspect[back]),
+        (undecided & doubtful)[back],
+        np.where(suspect, p, 1 - p).astype(np.float32)[back],
         contamination,
         cut,
         prior,
@@ -122,7 +127,13 @@ def verdicts(scores: ScoredImages, cut_score: float) -> tuple[Verdict, ...]:
     return tuple("suspect" if value > cut_score else "clean" for value in scores.values)
 
 
-def _check(n: int, cost_ratio: float, prior: float | None, groups: Sequence[int] | None) -> None:
+def _check(
+    n: int,
+    cost_ratio: float,
+    prior: float | None,
+    groups: Sequence[int] | None,
+    cut_score: float | None,
+) -> None:
     if n == 0:
         raise ValueError("there is nothing to split")
     if not cost_ratio > 0 or not np.isfinite(cost_ratio):
@@ -131,40 +142,77 @@ def _check(n: int, cost_ratio: float, prior: float | None, groups: Sequence[int]
         raise ValueError(f"a prior contamination must be between 0 and 0.5, not {prior}")
     if groups is not None and len(groups) != n:
         raise ValueError(f"{len(groups)} groups for {n} images")
+    if cut_score is not None and not np.isfinite(cut_score):
+        raise ValueError(f"the cut must be a number, not {cut_score}")
 
 
-def _probability(fit: Mixture, values: Values, evidence: Evidence, assumed: float) -> Values:
+@dataclass(frozen=True, slots=True)
+class _Things:
+    """N images, and which of them show one thing."""
+
+    values: Values
+    """(N,) scores."""
+    weights: Values
+    """(N,): one over the number of photographs of the thing."""
+    member: NDArray[np.int64]
+    """(N,) number of the thing, from 0."""
+    truth: Values
+    """(N,): 1 a person called it anomalous, 0 normal, NaN nobody decided."""
+
+
+def _things(
+    scores: ScoredImages,
+    order: NDArray[np.int64],
+    groups: Sequence[int] | None,
+    decided: Mapping[ImageId, bool],
+) -> _Things:
+    member = np.arange(len(order))
+    if groups is not None:
+        member = np.unique(np.asarray(groups)[order], return_inverse=True)[1]
+    ids = (scores.ids[i] for i in order)
+    truth = np.array([float(decided[i]) if i in decided else np.nan for i in ids], np.float64)
+    return _Things(scores.values[order].astype(np.float64), (1 / np.bincount(member))[member], member, truth)
+
+
+def _contradicted(things: _Things, suspect: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N,): a person said the opposite of another photograph of the same thing."""
+    said_bad = np.bincount(things.member, things.truth == 1) > 0
+    said_good = np.bincount(things.member, things.truth == 0) > 0
+    return np.where(suspect, said_good[things.member], said_bad[things.member])
+
+
+def _probability(fit: Mixture, things: _Things, evidence: Evidence, assumed: float) -> Values:
     """(N,) P(anomalous); without evidence that of a thin, far tail of `assumed` weight."""
     if evidence == "none" or fit.share <= 0:
         fit = Mixture(fit.shift, fit.centre, fit.spread, min(max(assumed, 1e-4), 0.05))
-    return fit.p_anomalous(values)
+    return heeding(fit.p_anomalous(things.values), things.truth, things.values, things.weights)
 
 
-def _bootstrap(values: Values, weights: Values, member: NDArray[np.int64], seed: int) -> list[Mixture]:
+def _bootstrap(things: _Things, seed: int) -> list[Mixture]:
     """Fits to resampled things; a thing's photographs stay together."""
     random = np.random.default_rng(seed)
-    things = int(member.max()) + 1
+    n = int(things.member.max()) + 1
     fits = []
     for _ in range(_DRAWS):
-        times = np.bincount(random.integers(0, things, things), minlength=things)
-        drawn = times[member] > 0
-        fits.append(fit_mixture(values[drawn], (weights * times[member])[drawn]))
+        times = np.bincount(random.integers(0, n, n), minlength=n)[things.member]
+        drawn = times > 0
+        fits.append(fit_mixture(things.values[drawn], (things.weights * times)[drawn], things.truth[drawn]))
     return fits
 
 
-def _contamination(
-    fit: Mixture, draws: list[Mixture], values: Values, weights: Values, prior: float | None
-) -> Contamination:
-    z = fit.z(values)
+def _contamination(fit: Mixture, draws: list[Mixture], things: _Things, prior: float | None) -> Contamination:
+    z, weights = fit.z(things.values), things.weights
     methods = {
         "mixture": fit.share,
         "storey": storey(z, weights),
         "tail": tail_excess(z, weights),
-        "asymmetry": asymmetry(values, weights),
+        "asymmetry": asymmetry(things.values, weights),
     }
+    confirmed, cleared = (float(weights @ (things.truth == word)) / float(weights.sum()) for word in (1, 0))
     shares = np.array([draw.share for draw in draws])
-    evidence = evidence_of(fit, draws)
-    estimate = 0.0 if evidence == "none" else fit.share
+    # One confirmed anomaly is proof that there are any.
+    evidence = "strong" if confirmed > 0 else evidence_of(fit, draws)
+    estimate = 0.0 if evidence == "none" else max(fit.share, confirmed)
     low = 0.0 if evidence == "none" else min(estimate, float(np.quantile(shares, 0.1)))
     # What hides among the normal scores is not in the mixture's share; asymmetry bounds it.
     ends = [
@@ -173,43 +221,42 @@ def _contamination(
     ]
     if prior is not None:
         low, ends = min(low, prior), [*ends, prior]
-    return Contamination(estimate, (low, min(max(ends), 0.5)), evidence, methods)
+    high = max(min(max(ends), 0.5, 1 - cleared), estimate)
+    return Contamination(estimate, (max(low, confirmed), high), evidence, methods)
 
 
-def _cut(
-    scores: NDArray[np.float32],
-    p: NDArray[np.float64],
-    cost_ratio: float,
-    contamination: Contamination,
-    things: float,
-) -> Cut:
-    """Drop where expected cost says so, within what the evidence allows."""
-    bar = 1 / (1 + cost_ratio)
-    most = 0.5 if contamination.evidence != "none" else _TAIL_SHARE
-    if things < FEWEST:
+def _cut(things: _Things, p: Values, cost_ratio: float, contamination: Contamination) -> Cut:
+    """Drop where expected cost says so, within what the evidence allows; people's own drops count too."""
+    n, scores = float(things.weights.sum()), things.values
+    if n < FEWEST:
         return Cut(float(scores.max()), "too few images to judge: nothing is dropped", uncertain=True)
-    descending = np.sort(scores)[::-1]
-    allowed = descending[int(most * len(scores))]  # the first score that must stay
-    kept = scores[p <= bar]
-    score = max(float(kept.max()) if len(kept) else -np.inf, float(allowed))
+    bar = 1 / (1 + cost_ratio)
+    undecided = np.isnan(things.truth)
+    most = 0.5 if contamination.evidence != "none" else _TAIL_SHARE
+    quota = max(int(most * len(scores)) - int((things.truth == 1).sum()), 0)
+    descending = np.sort(scores[undecided])[::-1]
+    # The first score that must stay, and the last one that should.
+    allowed = float(descending[quota]) if quota < len(descending) else float(scores.min())
+    kept = scores[undecided & (p <= bar)]
+    score = max(float(kept.max()) if len(kept) else -np.inf, allowed)
     rule = f"expected cost: suspect where p > {bar:.2g}"
     if contamination.evidence == "none":
         rule = f"no evidence of contamination: only the extreme tail, at most {_TAIL_SHARE:.0%}"
     shares = [contamination.methods[name] for name in ("mixture", "tail")]
     disagree = max(shares) > 2 * min(shares) and max(shares) - min(shares) > 0.05
-    return Cut(score, rule, uncertain=bool(disagree or things < _TRUSTED or contamination.evidence == "weak"))
+    return Cut(score, rule, uncertain=bool(disagree or n < _TRUSTED or contamination.evidence == "weak"))
 
 
 def _disputed(
-    scores: ScoredImages, signals: Mapping[str, ScoredImages], suspect: NDArray[np.bool_]
+    ids: tuple[ImageId, ...], signals: Mapping[str, ScoredImages], suspect: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """(N,): fewer than half of the signals, cut to drop as many images, would give the image's verdict."""
     dropped = int(suspect.sum())
-    if not signals or dropped == 0:
+    if not signals or dropped in (0, len(suspect)):
         return np.zeros(len(suspect), bool)
     votes = np.zeros(len(suspect))
     for signal in signals.values():
-        values = signal.aligned_to(scores.ids)
+        values = signal.aligned_to(ids)
         votes += values > np.sort(values)[::-1][dropped]
     share = votes / len(signals)
     return np.where(suspect, share < 0.5, share > 0.5)
