@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from siftline_workers.methods.cdd import CDD
+from siftline_workers.methods.cdd import CDD
 from siftline_workers.methods.detectors import Method
 
 DETECTORS: Mapping[str, Method] = MappingProxyType({"cdd": CDD})
