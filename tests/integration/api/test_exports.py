@@ -4,6 +4,9 @@ import csv
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -180,6 +183,22 @@ def test_mvtec_has_the_clean_to_train_on_and_the_suspect_to_test(
     folders = Counter(name.rpartition("/")[0] for name in archive.namelist())
     root = "line 4_.._ü"
     assert folders == {root: 2, f"{root}/train/good": 8, f"{root}/test/suspect": 4}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_anomalib_reads_the_mvtec_archive_as_it_is(
+    api: TestClient, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    python = os.environ.get("SIFTLINE_TEST_ANOMALIB_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import anomalib"], capture_output=True).returncode != 0:
+        pytest.skip("anomalib is not installed (330 MB); SIFTLINE_TEST_ANOMALIB_PYTHON names a Python that has it")
+    unzipped(export(api, dataset, "mvtec")).extractall(tmp_path / "out")
+    (root,) = (tmp_path / "out").iterdir()
+    program = Path(__file__).with_name("anomalib_folder.py")
+    found = subprocess.run([python, program, root], check=True, capture_output=True, timeout=120)
+    counts = json.loads(found.stdout)
+    # It sets a part of the normal images aside for the test by itself.
+    assert (counts["train"] + counts["normal"], counts["suspect"]) == (8, 4)
 
 
 def test_fiftyone_finds_a_label_for_every_file(api: TestClient, dataset: dict[str, Any]) -> None:
