@@ -111,14 +111,17 @@ def zip_of_cells(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serving(out: Path) -> Iterator[str]:
-    """`siftline serve` on a free port and a fresh data folder for the time of a `with`: its address."""
+def serving(out: Path, **settings: str) -> Iterator[str]:
+    """`siftline serve` on a free port and a fresh data folder for the time of a `with`: its address.
+
+    `settings` are environment variables.
+    """
     log = out / "server.log"
     command = [sys.executable, "-m", "siftline", "serve", "--port", "0", "--data-dir", str(out / "data")]
     with log.open("wb") as sink:
         # Its own session: Ctrl-C reaches this program, which then stops the server in order.
         server = subprocess.Popen(
-            command, stdout=sink, stderr=sink, start_new_session=True, env=environment()
+            command, stdout=sink, stderr=sink, start_new_session=True, env=environment() | settings
         )
     try:
         yield address_in(log, server)

@@ -38,6 +38,8 @@ class Network:
             "NUM_STREAMS": threads(),
             "INFERENCE_NUM_THREADS": threads(),
             "INFERENCE_PRECISION_HINT": "f32",
+            # Pinned, the first streams of all detectors would share one processor while others idle.
+            "ENABLE_CPU_PINNING": False,
         }
         try:
             model = _core().read_model(onnx)
