@@ -1,6 +1,6 @@
-"""What is exported of a version: every image with what the machine and people said, streamed."""
+"""What leaves the house of a version: every image with what the machine and people said; numbers to draw."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -47,3 +47,22 @@ def signal_names(session: Session, purification_id: UUID) -> tuple[str, ...]:
         select(PurifiedItem.signals).where(PurifiedItem.purification_id == purification_id).limit(1)
     )
     return tuple(sorted(signals or ()))
+
+
+def numbers(session: Session, purification_id: UUID) -> Iterator[Row[Any]]:
+    """What is drawn of a version: its scores, probabilities, verdicts and signals, by rank."""
+    item = PurifiedItem
+    columns = (item.score, item.p_anomalous, item.interval_lo, item.interval_hi, item.verdict, item.signals)
+    query = select(*columns).where(item.purification_id == purification_id).order_by(item.rank)
+    return iter(session.execute(query.execution_options(yield_per=10 * ROWS_AT_ONCE)))
+
+
+def top(session: Session, purification_id: UUID, limit: int) -> Sequence[Row[PurifiedItem, Image]]:
+    """The most suspect, with their heat."""
+    return session.execute(
+        select(PurifiedItem, Image)
+        .join(Image, Image.id == PurifiedItem.image_id)
+        .where(PurifiedItem.purification_id == purification_id)
+        .order_by(PurifiedItem.rank)
+        .limit(limit)
+    ).all()

@@ -1,0 +1,42 @@
+"""Figures in words, as people are told them."""
+
+from siftline import schemas
+
+THIN_SPACE = "\u202f"
+
+
+def count(number: int) -> str:
+    """12345 → 12 345."""
+    return f"{number:,}".replace(",", THIN_SPACE)
+
+
+def percent(share: float) -> str:
+    """.083 → 8.3 %; whole percents from 10 on."""
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
+def contamination(found: schemas.Contamination) -> str:
+    """One sentence on how many images are bad, and how sure that is."""
+    low, high = found.interval
+    if found.evidence == "none":
+        return (
+            f"No evidence of contamination; up to {percent(high)} of the images could hide among the normal."
+        )
+    return (
+        f"About {percent(found.estimate)} of the images look anomalous "
+        f"(80 % interval {percent(low)} to {percent(high)}). The evidence is {found.evidence}."
+    )
+
+
+def duration(seconds: float) -> str:
+    """75 → 1 min 15 s."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
