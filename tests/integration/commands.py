@@ -20,6 +20,7 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> "Com
     before = signal.getsignal(signal.SIGTERM)
     with (
         mock.patch.object(sys, "argv", given),
+        mock.patch.object(sys, "stdin", io.StringIO()),  # nobody answers
         mock.patch.dict(os.environ, clean_environment(**environment), clear=True),
         contextlib.chdir(cwd or Path.cwd()),
         contextlib.redirect_stdout(printed),

@@ -43,7 +43,7 @@ def decide(
     cluster: Annotated[int | None, typer.Option(min=0, help="All suspects of this group.")] = None,
     name_contains: Annotated[str | None, typer.Option(help="All whose name holds this.")] = None,
     revision: Annotated[
-        int | None, typer.Option(min=0, help="Only if nobody has decided since this revision.")
+        int | None, typer.Option(min=0, help="Not if somebody else has decided on one of them since.")
     ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

@@ -25,7 +25,7 @@ class ReviewCalls(Calls):
     ) -> ReviewBatch:
         """Decide about images by their ids: one batch, undone as one.
 
-        With `revision`, Conflict when somebody else has decided since that one.
+        With `revision`, Conflict when somebody else has decided on one of them since that one.
         """
         each = [Decision(image_id=image, decision=word) for image, word in decisions.items()]
         return self._decide(dataset_id, NewReviews(decisions=each), revision)
