@@ -54,6 +54,8 @@ check: $(READY) ## Lint, format, types, import contracts, file lengths, containe
 		'$$2 != "total" && $$1 >= max { print $$2 " has " $$1 " lines: split it below " max; bad = 1 } END { exit bad }'
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows docs/ci/github-actions.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci docs/ci/gitlab-ci.yml
 
 .PHONY: format
 format: $(READY) ## Let ruff format and fix what it can

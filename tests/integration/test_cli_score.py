@@ -1,7 +1,10 @@
 """`siftline score` as a pipeline's gate, against a real server and a real network."""
 
 import json
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+import yaml  # type: ignore[import-untyped]  # it ships no types
 from PIL import Image
 
 from siftline import Client
@@ -20,8 +24,9 @@ from tests.integration.api.server import Server
 from tests.integration.commands import run
 from tests.integration.detecting import add_detector, add_untrained, calibration_json
 from tests.integration.scripted import Script, problem, scripted
-from tests.integration.served import siftline
+from tests.integration.served import clean_environment, siftline
 
+DOCS = Path(__file__).parents[2] / "docs" / "ci"
 NAMES = ("fine.png", "odd.png", "bad.png")
 
 
@@ -202,3 +207,43 @@ def test_no_answer_in_time_is_exit_code_3_however_often_the_server_asks_to_wait(
         answer = run("score", line.detector, line.folder / "images", "--url", url, "--timeout", 0.3)
     assert answer.returncode == 3
     assert "time" in answer.stderr
+
+
+def github_steps() -> list[str]:
+    """What the documented workflow runs; the `uses:` between are others' programs."""
+    workflow = yaml.safe_load((DOCS / "github-actions.yml").read_text())
+    return [step["run"] for step in workflow["jobs"]["images"]["steps"] if "run" in step]
+
+
+def gitlab_steps() -> list[str]:
+    steps: list[str] = yaml.safe_load((DOCS / "gitlab-ci.yml").read_text())["inspect"]["script"]
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "images", "code"),
+    [(github_steps, ["fine.png", "odd.png"], 0), (gitlab_steps, ["fine.png", "bad.png"], 1)],
+)
+def test_the_documented_pipeline_passes_and_fails_as_it_says(
+    line: Line, tmp_path: Path, steps: Callable[[], list[str]], images: list[str], code: int
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name in images:
+        (tmp_path / "images" / name).write_bytes((line.folder / "images" / name).read_bytes())
+    environment = clean_environment(
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        SIFTLINE_URL=line.url,
+        SIFTLINE_DETECTOR=str(line.detector),
+        SIFTLINE_PACKAGE="siftline",  # is installed already: no index is asked
+    )
+    codes = []
+    for step in steps():
+        shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step]
+        codes.append(
+            subprocess.run(shell, cwd=tmp_path, env=environment, check=False, timeout=120).returncode
+        )
+    written = {
+        path.relative_to(tmp_path / "reports").as_posix() for path in (tmp_path / "reports").rglob("*.*")
+    }
+    assert codes == [0, code]
+    assert {"siftline.xml", "siftline.json", *(f"maps/images/{name}.png" for name in images)} <= written
