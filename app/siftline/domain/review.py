@@ -12,3 +12,8 @@ def effective_verdict(machine: Verdict, review: str | None) -> Verdict:
     if review == "reject":
         return "suspect"
     return machine
+
+
+def is_anomalous(review: str) -> bool:
+    """What a decision says of an image: rejected ones are anomalous, kept ones are not."""
+    return review == "reject"

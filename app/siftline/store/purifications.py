@@ -1,7 +1,7 @@
 """Purification versions: immutable, numbered per dataset, read by rank."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -30,6 +30,10 @@ class NewVersion:
     counts: dict[str, Any]
     heat_scale: dict[str, Any]
     stage_seconds: dict[str, Any]
+    review_revision: int = 0
+    """Human decisions up to this one were heeded."""
+    based_on: int | None = None
+    """The version whose signals were cut anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,17 @@ def write_version(
     Call it in the transaction that marks the job as succeeded. Raises NotFound when the dataset is gone, and
     IntegrityError when the job has written a version before or a rank or image comes twice.
     """
+    row = new_version(session, dataset_id, job_id, created_at, version)
+    rest = iter(items)
+    while chunk := [_item_row(row.id, item) for item in islice(rest, ROWS_PER_INSERT)]:
+        session.execute(insert(PurifiedItem), chunk)
+    return row.version
+
+
+def new_version(
+    session: Session, dataset_id: UUID, job_id: UUID, created_at: datetime, version: NewVersion
+) -> Purification:
+    """The row of the dataset's next version, without items. Raises NotFound when the dataset is gone."""
     # The lock makes the next number safe: two runs of one dataset that end together take turns.
     if session.scalar(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update()) is None:
         raise NotFound(f"There is no dataset {dataset_id}.")
@@ -85,20 +100,11 @@ def write_version(
         job_id=job_id,
         version=(last or 0) + 1,
         created_at=created_at,
-        options=version.options,
-        backbone=version.backbone,
-        contamination=version.contamination,
-        cut=version.cut,
-        counts=version.counts,
-        heat_scale=version.heat_scale,
-        stage_seconds=version.stage_seconds,
+        **{field.name: getattr(version, field.name) for field in fields(version)},
     )
     session.add(row)
     session.flush()
-    rest = iter(items)
-    while chunk := [_item_row(row.id, item) for item in islice(rest, ROWS_PER_INSERT)]:
-        session.execute(insert(PurifiedItem), chunk)
-    return row.version
+    return row
 
 
 def _item_row(purification_id: UUID, item: NewItem) -> dict[str, Any]:
