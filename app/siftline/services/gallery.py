@@ -7,7 +7,6 @@ from typing import cast
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
@@ -15,6 +14,8 @@ from siftline import schemas
 from siftline.domain.errors import NotFound
 from siftline.domain.review import effective_verdict
 from siftline.services import purification
+from siftline.services import versions as versions_kept
+from siftline.services.versions import Ranks
 from siftline.store import datasets, gallery, images, reviews
 from siftline.store.gallery import Order
 from siftline.store.models import Image, Purification
@@ -23,7 +24,6 @@ from siftline.store.selection import Filter
 MOST_CHANGES = 1000
 MOST_CLUSTERS = 500
 SHOWN_OF_CLUSTER = 6
-VERSIONS_KEPT = 16
 SHOWN_IN_LINE = 5
 SAMPLED_FOR_ASPECT = 200
 
@@ -152,8 +152,8 @@ def stretch(
 ) -> Stretch:
     """Raises NotFound, PurificationNotReady."""
     found = purification.find(session, dataset_id, version)
-    fitting = np.asarray(gallery.ranks(session, found.id, wanted, order), dtype=np.int64)
-    shown = _folded(fitting, _leaders(session, found)) if folded else fitting
+    fitting = versions_kept.ranks(session, found, wanted, order)
+    shown = _folded(fitting, versions_kept.leaders(session, found)) if folded else fitting
     rows = gallery.rows(session, found.id, shown[offset : offset + limit].tolist())
     return Stretch(
         version=found.version,
@@ -165,30 +165,10 @@ def stretch(
     )
 
 
-def _folded(ranks: NDArray[np.int64], leaders: NDArray[np.int64]) -> NDArray[np.int64]:
+def _folded(ranks: Ranks, leaders: Ranks) -> Ranks:
     """The first of each group of near-duplicates, in the order given."""
     _, first = np.unique(leaders[ranks], return_index=True)
     return ranks[np.sort(first)]
-
-
-# A version never changes, so what was found out about it stays true. At worst two requests find it out twice.
-_kept_leaders: dict[UUID, NDArray[np.int64]] = {}
-
-
-def _leaders(session: Session, found: Purification) -> NDArray[np.int64]:
-    """(images + 1,) by rank: the rank of the most suspect image of the same thing."""
-    if (kept := _kept_leaders.get(found.id)) is not None:
-        return kept
-    leaders = np.arange(gallery.size(session, found.id) + 1, dtype=np.int64)
-    first_rank: dict[UUID, int] = {}
-    for rank, image_id, others in gallery.near_duplicates(session, found.id):
-        leaders[rank] = first_rank.setdefault(image_id, rank)
-        for other in others:
-            first_rank.setdefault(UUID(other), int(leaders[rank]))
-    while len(_kept_leaders) >= VERSIONS_KEPT:
-        _kept_leaders.pop(next(iter(_kept_leaders)), None)
-    _kept_leaders[found.id] = leaders
-    return leaders
 
 
 def scores(session: Session, dataset_id: UUID, *, version: int | None) -> bytes:
@@ -198,11 +178,12 @@ def scores(session: Session, dataset_id: UUID, *, version: int | None) -> bytes:
     Raises NotFound, PurificationNotReady.
     """
     found = purification.find(session, dataset_id, version)
-    parts: dict[str | None, list[float]] = {None: [], "keep": [], "reject": []}
-    for score, review in gallery.scores(session, found.id):
-        parts[review].append(score)
-    arrays = [np.sort(np.array(part, dtype="<f4"))[::-1] for part in parts.values()]
-    return np.array([len(a) for a in arrays], dtype="<u4").tobytes() + b"".join(a.tobytes() for a in arrays)
+    all_scores = versions_kept.scores(session, found)
+    said = np.zeros(len(all_scores), dtype=np.int8)
+    for rank, review in gallery.decided(session, dataset_id, found.id):
+        said[rank - 1] = 1 if review == "keep" else 2
+    parts = [np.sort(all_scores[said == word])[::-1].astype("<f4") for word in range(3)]
+    return np.array([len(p) for p in parts], dtype="<u4").tobytes() + b"".join(p.tobytes() for p in parts)
 
 
 def tally(session: Session, found: Purification) -> Tally:

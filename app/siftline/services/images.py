@@ -70,10 +70,14 @@ def get(session: Session, image_id: UUID) -> schemas.Image:
 
 def explanation(session: Session, image_id: UUID, version: int | None) -> schemas.Explanation:
     """Why an image is ranked where it is in a version, or in the newest. Raises NotFound."""
-    item = pictures.find_heat(session, images.get(session, image_id), version)
+    image = images.get(session, image_id)
+    item = pictures.find_heat(session, image, version)
     if item.explanation is None:
         raise NotFound("This version kept no explanation of the image.")
-    return schemas.Explanation.model_validate(item.explanation)
+    newest = purifications.latest(session, image.dataset_id)
+    # Not kept with the explanation: a version that was cut anew has it from the one before.
+    where = {"image_id": image_id, "version": version or (newest.version if newest else None)}
+    return schemas.Explanation.model_validate(item.explanation | where)
 
 
 def page(

@@ -79,12 +79,25 @@ def rank_of(session: Session, purification_id: UUID, image_id: UUID) -> int | No
     )
 
 
-def scores(session: Session, purification_id: UUID) -> Sequence[Row[float, str | None]]:
-    """(score, what a person said) of every item, in no order."""
-    return session.execute(
-        select(PurifiedItem.score, Image.review)
-        .join(Image, Image.id == PurifiedItem.image_id)
+def scores(session: Session, purification_id: UUID) -> Sequence[float]:
+    """The scores of a version, by rank."""
+    return session.scalars(
+        select(PurifiedItem.score)
         .where(PurifiedItem.purification_id == purification_id)
+        .order_by(PurifiedItem.rank)
+    ).all()
+
+
+def decided(session: Session, dataset_id: UUID, purification_id: UUID) -> Sequence[Row[int, str | None]]:
+    """(rank, what a person said) of the decided images of a version."""
+    return session.execute(
+        select(PurifiedItem.rank, Image.review)
+        .join(Image, Image.id == PurifiedItem.image_id)
+        .where(
+            Image.dataset_id == dataset_id,
+            PurifiedItem.purification_id == purification_id,
+            *conditions(Filter(review="any")),
+        )
     ).all()
 
 

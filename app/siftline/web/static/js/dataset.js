@@ -33,8 +33,12 @@ const histogram = new Histogram(byId("histogram"), byId("cut-readout"), Number(m
 function narrow() {
   grid.restart();
   byId("nothing").hidden = true;
-  clusters.show(filters.value("show") === "suspect" && filters.value("cluster") === "");
+  showClusters();
   items.reset(filters.query()).then(() => tellCurrent(), complain);
+}
+
+function showClusters() {
+  clusters.show(filters.value("show"), filters.value("cluster"));
 }
 
 items.addEventListener("change", () => {
@@ -175,7 +179,7 @@ document.addEventListener("click", (event) => {
 
 narrow();
 decisions.outbox.resume();
-clusters.load().then(() => clusters.show(filters.value("show") === "suspect" && filters.value("cluster") === ""), complain);
+clusters.load().then(showClusters, complain);
 Scores.load(dataset, version).then((scores) => histogram.use(scores), complain);
 if (byId("running").dataset.running) followJob({ id: byId("running").dataset.running }).catch(complain);
 openFromAddress().catch(complain);
