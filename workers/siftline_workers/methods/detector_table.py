@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from siftline_workers.methods.cdd import CDD
-from siftline_workers.methods.cdd import CDD
 from siftline_workers.methods.detectors import Method
+from siftline_workers.methods.funad_detector import FUNAD
 
-DETECTORS: Mapping[str, Method] = MappingProxyType({"cdd": CDD})
+DETECTORS: Mapping[str, Method] = MappingProxyType({"funad": FUNAD})

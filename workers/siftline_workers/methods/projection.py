@@ -66,15 +66,21 @@ def fit(features: PatchFeatures, *, dim: int = 128, seed: int = 0) -> Projection
         parts[place] = mean[torch.from_numpy(rows)]
 
     for_each(draw, 0, len(chosen))
-    sample = torch.cat(parts).double()
+    return principal_axes(torch.cat(parts), dim)
+
+
+def principal_axes(sample: Tensor, dim: int = 128) -> Projection:
+    """Of rows (n, D): channels standardised, then the first `dim` axes. Any row count gives finite ones."""
+    sample = sample.double()
     centre = sample.mean(0)
     spread = sample.std(0, correction=0)
     # A channel that never moves carries nothing; dividing by its rounding noise would make it the loudest.
     scale = torch.where(spread > 1e-4 * spread.max().clamp(min=1e-12), 1 / spread.clamp(min=1e-12), 0.0)
     standard = (sample - centre) * scale
     _, axes = torch.linalg.eigh(standard.T @ standard / len(sample))
-    kept = axes.flip(1)[:, : min(dim, features.dim)]
-    matrix = scale[:, None] * kept / features.dim**0.5
+    channels = sample.shape[1]
+    kept = axes.flip(1)[:, : min(dim, channels)]
+    matrix = scale[:, None] * kept / channels**0.5
     return Projection(centre.float().numpy(), matrix.float().numpy())
 
 
