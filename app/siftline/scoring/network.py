@@ -31,8 +31,8 @@ class NetworkUnusable(Exception):
 class Network:
     """tile (S, S, 3) uint8 -> map (g, g) float32 and score, high = anomalous. Any thread may call it."""
 
-    def __init__(self, onnx: bytes, side: int) -> None:
-        """Raises NetworkUnusable."""
+    def __init__(self, onnx: bytes, side: int, grid: int) -> None:
+        """Raises NetworkUnusable, also for a network of other sizes."""
         self._shape = [1, side, side, 3]
         options = {
             "NUM_STREAMS": threads(),
@@ -42,12 +42,14 @@ class Network:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            model = _core().read_model(onnx)
-            model.reshape(self._shape)
-            self._compiled = _core().compile_model(model, "CPU", options)
+            self._compiled = _core().compile_model(_core().read_model(onnx), "CPU", options)
             self._map, self._score = (self._compiled.output(name) for name in ("map", "score"))
+            ports = (self._compiled.input("tile"), self._map, self._score)
+            shapes = [list(port.shape) for port in ports]
         except RuntimeError as error:
             raise NetworkUnusable(str(error)) from error
+        if shapes != [self._shape, [1, grid, grid], [1]]:
+            raise NetworkUnusable(f"its shapes are {shapes}")
         self._idle: deque[Any] = deque()
 
     def __call__(self, tile: NDArray[np.uint8]) -> tuple[NDArray[np.float32], np.float32]:
