@@ -1,6 +1,6 @@
 """How fast `POST /detectors/{id}/score` is, beside the same model called in-process: one run, one machine.
 
-python -m benchmarks.serving [--method funad] [--steps 200] [--rounds 5] [--requests 60] [--worker-nice 10]
+python -m benchmarks.serving [--method funad] [--steps 200] [--rounds 5] [--requests 60] [--worker-nice 5]
 
 Starts `siftline serve` as users do, purifies and trains on real solar cells, then measures in turns, so that
 whatever else the machine does hits both sides: the network alone, decoding alone, both in-process, both over
@@ -240,7 +240,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=200, help="of the training before")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--requests", type=int, default=60, help="a round and row")
-    options.add_argument("--worker-nice", type=int, default=10)
+    options.add_argument("--worker-nice", type=int, default=5)
     given = options.parse_args()
     paths = sorted((elpv_folder() / "images").glob("*.png"))
     images = [path.read_bytes() for path in paths[TRAINED_ON : TRAINED_ON + SCORED]]

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     )
 
     worker_nice: int = Field(
-        10, ge=0, le=19, description="How far jobs stand back from the API for processor time (0: not at all)."
+        5, ge=0, le=19, description="How far jobs stand back from the API for processor time (0: not at all)."
     )
     lease_s: float = Field(15.0, gt=0, description="A worker silent this long has lost its job.")
     poll_s: float = Field(0.3, gt=0, description="How often workers look for jobs and cancel requests.")
