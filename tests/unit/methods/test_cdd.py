@@ -1,6 +1,6 @@
 """Cross-domain distillation on real features of EfficientNet-Lite0 of made-up pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,15 @@ class Memory(dict[str, Mapping[str, NDArray[Any]]]):
 
 class Killed(Exception):
     pass
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads in small products wait for each other when the machine has other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

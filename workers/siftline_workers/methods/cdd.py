@@ -80,7 +80,7 @@ class Cdd:
         training = Training(data, np.flatnonzero(~held_out), stages, chosen, seed)
         student = training.run(budget, keeper, lambda share: on_progress((1 - _CALIBRATION_SHARE) * share))
         calibration = np.flatnonzero(held_out)
-        scores = _image_scores(
+        scores = image_scores(
             data.features, calibration, stages, student,
             lambda share: on_progress(1 - _CALIBRATION_SHARE * (1 - share)),
         )  # fmt: skip
@@ -112,7 +112,7 @@ def _held_out(data: TrainingSet, options: CddOptions, seed: int) -> NDArray[np.b
     return held_out
 
 
-def _image_scores(
+def image_scores(
     features: PatchFeatures,
     images: NDArray[np.int64],
     stages: Stages,

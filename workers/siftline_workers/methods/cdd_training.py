@@ -39,7 +39,7 @@ from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.seeding import Progress
 
-_STEPS = 400  # of the global student, if no number of epochs is asked for
+_STEPS = 200  # of the global student, if no number of epochs is asked for
 _MIN_EPOCHS = 4
 _SAVE_EVERY_S = 10.0
 _NAME = "cdd"

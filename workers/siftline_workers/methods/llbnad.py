@@ -1,14 +1,18 @@
 """LLBNAD's first stage, corrected: sub-models on disjoint subsets score only images they did not train on.
 
 After Zhang et al., "LLBNAD" (SMC 2025, arXiv 2508.07441), section "subset scoring"; own code. A sub-model
-here is a memory: the patches of its subset. What differs from the release, and why, is in methods-reference
+is a memory, the patches of its subset, or a distillation student trained on it (students.py), which is the
+paper's way. What differs from the release, and why, is in methods-reference
 2.6: scores travel with ids (the release joins by position and trains on other images than it chose), an
 image's own subset never scores it, and sub-models are put on one scale before they are averaged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +20,13 @@ from numpy.typing import NDArray
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
+from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.pooling import pool_images, robust_z
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_keys
+
+SubModel = Callable[[NDArray[np.bool_], Callable[[], None]], NDArray[np.float32]]
+"""(N,) members -> (patches,) scores by a model of the members alone. What it is given besides may raise to
+stop it, and is to be called at least once a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,7 @@ class SubsetScores:
     spread: ScoredImages
     """Standard deviation over sub-models: an unstable response is LLBNAD's second sign of an anomaly."""
     patch_scores: NDArray[np.float32]
-    """(patches,) mean distance to the sub-models' memories."""
+    """(patches,) mean over sub-models of what each says: for memories, the distance."""
 
 
 def neighbour_scores(graph: NeighbourGraph) -> ScoredImages:
@@ -58,12 +67,16 @@ def subset_scores(
     graph: NeighbourGraph,
     groups: NearDuplicates,
     *,
+    submodel: SubModel | None = None,
     repeats: int = 4,
     subsets: int = 5,
     seed: int = 0,
     on_progress: Progress = ignore_progress,
 ) -> SubsetScores:
-    """`repeats` random partitions into `subsets` memories. A set too small for a foreign memory scores 0."""
+    """`repeats` random partitions into `subsets` sub-models: memories in the graph unless `submodel` is
+    given. A set too small for a foreign sub-model scores 0.
+    """
+    ask = submodel or (lambda members, _check: graph.bank_distance(members))
     n = len(graph.ids)
     total = np.zeros(n)
     squares = np.zeros(n)
@@ -73,11 +86,11 @@ def subset_scores(
     patch_count = np.zeros(n, np.float32)
     for repeat in range(repeats):
         subset = subsets_of(groups, subsets, repeat, seed)
-        for k in range(subsets):
+        useful = [k for k in range(subsets) if (subset == k).any() and (subset != k).any()]
+        members = [subset == k for k in useful]
+        answers = _all_answers(ask, members, partial(_report, on_progress, repeat, repeats))
+        for k, distance in zip(useful, answers, strict=True):
             foreign = subset != k
-            if not (~foreign).any() or not foreign.any():
-                continue
-            distance = graph.bank_distance(~foreign)
             z = np.zeros(n)
             z[foreign] = robust_z(pool_images(distance, graph.offsets)[foreign])
             total += z
@@ -85,7 +98,6 @@ def subset_scores(
             count += foreign
             patch_total += np.where(foreign[patch_image], distance, 0)
             patch_count += foreign
-            on_progress((repeat * subsets + k + 1) / (repeats * subsets))
     count = np.maximum(count, 1)
     mean = total / count
     spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
@@ -94,3 +106,32 @@ def subset_scores(
         ScoredImages(graph.ids, spread.astype(np.float32)),
         (patch_total / np.maximum(patch_count, 1)[patch_image]).astype(np.float32),
     )
+
+
+def _report(on_progress: Progress, repeat: int, repeats: int, share: float) -> None:
+    on_progress((repeat + share) / repeats)
+
+
+def _all_answers(
+    ask: SubModel, members: list[NDArray[np.bool_]], on_progress: Progress
+) -> list[NDArray[np.float32]]:
+    """Of sub-models side by side. When `on_progress` raises, they are stopped."""
+    answers = [np.zeros(0, np.float32)] * len(members)
+    stopped = Event()
+
+    def check() -> None:
+        if stopped.is_set():
+            raise InterruptedError
+
+    def answer(i: int) -> None:
+        answers[i] = ask(members[i], check)
+
+    def watch(share: float) -> None:
+        try:
+            on_progress(share)
+        except BaseException:
+            stopped.set()
+            raise
+
+    for_each(answer, 0, len(members), watch)
+    return answers
