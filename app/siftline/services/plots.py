@@ -28,6 +28,7 @@ Values = NDArray[np.float64]
 
 DPI = 120
 CLEAN, SUSPECT, CUT, INK, GRID = "#7c93ad", "#d9480f", "#1f2933", "#334155", "#e2e8f0"
+DASHED = (0, (4, 2))
 MOST_BINS = 60
 MOST_POINTS = 3000
 _DRAWING = Lock()
@@ -82,47 +83,67 @@ def draw(name: str, data: Data) -> bytes:
 
 
 def histogram(figure: Figure, data: Data) -> None:
-    """Scores, with the cut; the long tail is what the count's root makes visible."""
+    """Scores, with the cut; counts on a square-root scale, or the few suspects would be a flat line."""
     figure.set_size_inches(7.2, 3.6)
     axes = _axes(figure.add_subplot(), "anomaly score (right = more suspect)", "images (square-root scale)")
-    edges = np.histogram_bin_edges(data.scores, bins=min(MOST_BINS, max(10, len(data.scores) // 10)))
-    axes.hist(
-        [data.scores[~data.suspect], data.scores[data.suspect]],
-        bins=edges.tolist(),
-        stacked=True,
-        color=[CLEAN, SUSPECT],
-        label=["clean", "suspect"],
-    )
+    edges = _edges(data)
+    counts = [np.histogram(data.scores[chosen], edges)[0] for chosen in (~data.suspect, data.suspect)]
+    axes.stairs(counts[0], edges, fill=True, color=CLEAN, label="clean")
+    axes.stairs(counts[0] + counts[1], edges, baseline=counts[0], fill=True, color=SUSPECT, label="suspect")
     axes.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
-    axes.axvline(data.cut, color=CUT, linewidth=1.2, linestyle=(0, (4, 2)), label=f"cut at {data.cut:.3g}")
+    highest = max(int((counts[0] + counts[1]).max()), 1)
+    axes.set(ylim=(0, 1.1 * highest), yticks=_root_ticks(highest))
+    axes.axvline(data.cut, color=CUT, linewidth=1.2, linestyle=DASHED, label=f"cut at {data.cut:.3g}")
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     axes.set_title(data.title, loc="left", color=INK, fontsize=11)
 
 
+def _edges(data: Data) -> Values:
+    """Equal steps, one of which begins at the cut, so that no bar stands on both sides of it."""
+    low, high = float(data.scores.min()), float(data.scores.max())
+    if high <= low:
+        return np.array([low - 0.5, low + 0.5])
+    step = (high - low) / min(MOST_BINS, max(10, len(data.scores) // 8))
+    anchor = data.cut if low < data.cut < high else low
+    before, behind = np.ceil((anchor - low) / step), np.ceil((high - anchor) / step)
+    edges: Values = anchor + step * np.arange(-before, behind + 1)
+    return edges
+
+
+def _root_ticks(highest: int) -> list[int]:
+    """0 and round numbers, far enough from each other on a square-root scale."""
+    ticks = [0]
+    for number in (digit * 10**power for power in range(9) for digit in (1, 2, 5)):
+        if number <= highest and number**0.5 - ticks[-1] ** 0.5 > 0.11 * highest**0.5:
+            ticks.append(number)
+    return ticks
+
+
 def agreement(figure: Figure, data: Data) -> None:
-    """Each signal against each other: ranks in percent below the diagonal, their correlation above."""
+    """Each signal against each other: ranks in percent, with Spearman's correlation."""
     names = list(data.signals)
-    n = len(names)
-    figure.set_size_inches(1.2 + 1.9 * n, 1.0 + 1.9 * n)
+    n = max(len(names) - 1, 1)
+    figure.set_size_inches(1.0 + 1.9 * n, 0.8 + 1.9 * n)
     ranks = {name: _percent_ranks(values) for name, values in data.signals.items()}
+    # Evenly over the ranking, the suspect last and so on top.
     shown = np.linspace(0, len(data.scores) - 1, min(MOST_POINTS, len(data.scores))).astype(np.int64)[::-1]
     colours = np.where(data.suspect[shown], SUSPECT, CLEAN)
-    grid: Any = figure.subplots(n, n, squeeze=False)
-    for i, below in enumerate(names):
-        for j, left in enumerate(names):
-            axes = grid[i, j]
-            if i > j:
-                _axes(axes, left if i == n - 1 else "", below if j == 0 else "")
-                axes.scatter(ranks[left][shown], ranks[below][shown], s=4, c=colours, linewidths=0, alpha=0.7)
-                axes.set(xlim=(0, 100), ylim=(0, 100), xticks=(0, 50, 100), yticks=(0, 50, 100))
-            else:
-                _say(axes, below if i == j else f"{_correlation(ranks[below], ranks[left]):.2f}", bold=i == j)
+    grid: Any = figure.subplots(n, n, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for i, below in enumerate(names[1:]):
+        for j, left in enumerate(names[: i + 1]):
+            grid[i, j].set_axis_on()
+            axes = _axes(grid[i, j], left if i == n - 1 else "", below if j == 0 else "")
+            axes.scatter(ranks[left][shown], ranks[below][shown], s=5, c=colours, linewidths=0, alpha=0.75)
+            axes.set(xlim=(0, 100), ylim=(0, 100), xticks=(0, 50, 100), yticks=(0, 50, 100))
+            axes.set_title(f"ρ = {_correlation(ranks[left], ranks[below]):.2f}", color=INK, fontsize=9)
     figure.suptitle(
-        "Agreement of the signals: ranks in % (100 = most suspect), Spearman's correlation above",
-        x=0.01,
-        ha="left",
+        "Ranks by each signal in % (100 = most suspect)\nρ: Spearman's; orange: suspect",
+        x=0.99,
+        ha="right",
         color=INK,
-        fontsize=10,
+        fontsize=9,
     )
 
 
@@ -131,23 +152,22 @@ def calibration(figure: Figure, data: Data) -> None:
     figure.set_size_inches(9.0, 3.6)
     left, right = figure.subplots(1, 2)
     rank = np.arange(1, len(data.scores) + 1)
-    _axes(left, "rank (1 = most suspect, logarithmic)", "probability of being anomalous")
     # Sorted each by itself: a band, not a claim about single images.
-    low, high = (np.sort(data.interval[:, side])[::-1] for side in (0, 1))
+    p, low, high = (np.sort(v)[::-1] for v in (data.p_anomalous, data.interval[:, 0], data.interval[:, 1]))
+    _axes(left, "rank (1 = most suspect; logarithmic)", "probability of being anomalous")
     left.fill_between(rank, low, high, color=CLEAN, alpha=0.3, linewidth=0, label="80 % interval")
-    left.plot(rank, np.sort(data.p_anomalous)[::-1], color=SUSPECT, linewidth=1.6, label="probability")
+    left.plot(rank, p, color=SUSPECT, linewidth=1.6, label="probability")
     left.set(xscale="log", xlim=(1, max(2, len(rank))), ylim=(0, 1.02))
+    left.xaxis.set_major_formatter("{x:,.0f}")
     left.legend(frameon=False, labelcolor=INK, fontsize=9)
     _axes(right, "images looked at, by rank", "expected anomalies among them")
-    for values, style in ((low, ":"), (high, ":"), (np.sort(data.p_anomalous)[::-1], "-")):
-        right.plot(
-            rank, np.cumsum(values), color=SUSPECT, linewidth=1.6 if style == "-" else 1.0, linestyle=style
-        )
-    right.axvline(float(data.suspect.sum()), color=CUT, linewidth=1.2, linestyle=(0, (4, 2)), label="the cut")
-    right.set(xlim=(0, len(rank)), ylim=(0, None))
+    right.fill_between(rank, np.cumsum(low), np.cumsum(high), color=CLEAN, alpha=0.3, linewidth=0)
+    right.plot(rank, np.cumsum(p), color=SUSPECT, linewidth=1.6)
+    right.axvline(float(data.suspect.sum()), color=CUT, linewidth=1.2, linestyle=DASHED, label="the cut")
+    right.set(xlim=(0, max(1, len(rank))), ylim=(0, None))
     right.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
-    expected = float(data.p_anomalous.sum())
-    figure.suptitle(f"{data.title}, {expected:,.0f} expected", x=0.01, ha="left", color=INK, fontsize=11)
+    title = f"{data.title}, about {p.sum():,.0f} anomalous expected"
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=11)
 
 
 PLOTS: dict[str, Callable[[Figure, Data], None]] = {
@@ -167,20 +187,6 @@ def _axes(axes: Axes, x: str, y: str) -> Axes:
     axes.set_xlabel(x, color=INK, fontsize=9)
     axes.set_ylabel(y, color=INK, fontsize=9)
     return axes
-
-
-def _say(axes: Axes, text: str, *, bold: bool) -> None:
-    axes.set_axis_off()
-    axes.text(
-        0.5,
-        0.5,
-        text,
-        ha="center",
-        va="center",
-        color=INK,
-        fontsize=10 if bold else 13,
-        fontweight="bold" if bold else "normal",
-    )
 
 
 def _percent_ranks(values: Values) -> Values:

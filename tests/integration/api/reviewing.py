@@ -59,7 +59,7 @@ def _rows(dataset_id: UUID, ids: Sequence[UUID], at: datetime) -> Iterator[dict[
 
 def rank(sessions: sessionmaker[Session], dataset_id: UUID, ranked: Sequence[UUID], *, suspects: int) -> int:
     """A version that ranks the images in the given order: scores fall from 1 towards 0, clusters by tens."""
-    n = len(ranked)
+    n = max(len(ranked), 1)
     items = (
         purifications.NewItem(
             image_id=image_id,
@@ -91,7 +91,7 @@ def rank(sessions: sessionmaker[Session], dataset_id: UUID, ranked: Sequence[UUI
                 contamination={"estimate": 0.1, "interval": [0.05, 0.2], "evidence": "strong"},
                 cut={"score": 1.0 - (suspects - 0.5) / n, "rule": "expected-cost", "uncertain": False},
                 counts={
-                    "clean": n - suspects,
+                    "clean": len(ranked) - suspects,
                     "suspect": suspects,
                     "needs_review": 3,
                     "rejected_files": 0,

@@ -191,7 +191,9 @@ def test_anomalib_reads_the_mvtec_archive_as_it_is(
 ) -> None:
     python = os.environ.get("SIFTLINE_TEST_ANOMALIB_PYTHON", sys.executable)
     if subprocess.run([python, "-c", "import anomalib"], capture_output=True).returncode != 0:
-        pytest.skip("anomalib is not installed (330 MB); SIFTLINE_TEST_ANOMALIB_PYTHON names a Python that has it")
+        pytest.skip(
+            "anomalib is not installed (330 MB); SIFTLINE_TEST_ANOMALIB_PYTHON names a Python that has it"
+        )
     unzipped(export(api, dataset, "mvtec")).extractall(tmp_path / "out")
     (root,) = (tmp_path / "out").iterdir()
     program = Path(__file__).with_name("anomalib_folder.py")
