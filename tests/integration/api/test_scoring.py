@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.imaging.tiles import to_tiles
 from siftline.settings import Settings
+from siftline.store import artifacts, detectors
 from siftline.store.session import transaction
 from tests.integration.api.conftest import encoded, is_problem, png, spool_is_empty, zipped
 from tests.integration.detecting import Ready, add_detector, add_untrained
@@ -226,6 +227,20 @@ def test_deleting_while_many_score_gives_each_an_answer_or_a_404(api: TestClient
     assert {answer.status_code for answer in answers} <= {200, 404}
     assert {value_of(answer) for answer in answers if answer.status_code == 200} <= {first}
     assert is_problem(score(api, detector, png(5)), 404, "not-found")
+
+
+def test_a_detector_deleted_while_it_is_loaded_is_not_found(
+    api: TestClient, detector: Ready, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = artifacts.pieces
+
+    def deleted_first(*given: Any) -> Any:
+        with transaction(sessions) as session:
+            detectors.delete(session, detector.id)
+        return pieces(*given)
+
+    monkeypatch.setattr(artifacts, "pieces", deleted_first)
+    assert is_problem(score(api, detector, png()), 404, "not-found")
 
 
 @pytest.mark.parametrize(
