@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -9,9 +11,8 @@ from uuid import uuid4
 import pytest
 
 from siftline.schemas import DatasetCreated
-from tests.integration.served import Served, serve, siftline, some_images
-
-NOBODY = "http://127.0.0.1:9"
+from tests.integration.commands import run
+from tests.integration.served import Served, clean_environment, serve, siftline, some_images
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def test_upload_says_what_became_of_every_file(served: Served, images: Path) -> None:
     (images / "notes.txt").write_text("no image")
-    answer = siftline("upload", images, "--no-purify", "--url", served.url)
+    answer = run("upload", images, "--no-purify", "--url", served.url)
     assert answer.returncode == 0, answer.stderr
     assert "3 accepted, 1 exact duplicates, 1 refused" in answer.stderr
     assert "refused notes.txt: not-an-image" in answer.stderr
@@ -43,68 +44,54 @@ def test_upload_says_what_became_of_every_file(served: Served, images: Path) -> 
 
 
 def test_upload_for_programs_prints_json_and_nothing_else(served: Served, images: Path) -> None:
-    answer = siftline("upload", images, "--no-purify", "--json", "--name", "été", "--url", served.url)
+    answer = run("upload", images, "--no-purify", "--json", "--name", "été", "--url", served.url)
     created = DatasetCreated.model_validate_json(answer.stdout)
     assert (created.dataset.name, created.dataset.images, created.job) == ("été", 3, None)
 
 
 def test_another_batch_goes_into_the_dataset_it_names(served: Served, images: Path, more: Path) -> None:
-    first = siftline("upload", images, "--no-purify", "--json", "--url", served.url)
+    first = run("upload", images, "--no-purify", "--json", "--url", served.url)
     dataset = json.loads(first.stdout)["dataset"]["id"]
-    second = siftline("upload", more, "--dataset", dataset, "--json", "--url", served.url)
+    second = run("upload", more, "--dataset", dataset, "--json", "--url", served.url)
     assert json.loads(second.stdout)["dataset"]["images"] == 4
 
 
 def test_an_upload_of_which_nothing_is_an_image_fails(served: Served, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    answer = siftline("upload", tmp_path / "notes.txt", "--url", served.url)
+    answer = run("upload", tmp_path / "notes.txt", "--url", served.url)
     assert answer.returncode == 1
     assert "refused every file" in answer.stderr
 
 
 def test_a_dataset_without_a_split_yet_says_so(served: Served, images: Path) -> None:
-    first = siftline("upload", images, "--no-purify", "--json", "--url", served.url)
-    answer = siftline("purified", json.loads(first.stdout)["dataset"]["id"], "--url", served.url)
+    first = run("upload", images, "--no-purify", "--json", "--url", served.url)
+    answer = run("purified", json.loads(first.stdout)["dataset"]["id"], "--url", served.url)
     assert answer.returncode == 1
     assert "No purification of this dataset was asked for" in answer.stderr
 
 
 @pytest.mark.parametrize("command", ["purified", "jobs", "cancel"])
 def test_an_unknown_id_is_a_usage_error(served: Served, command: str) -> None:
-    answer = siftline(command, uuid4(), "--url", served.url)
+    answer = run(command, uuid4(), "--url", served.url)
     assert answer.returncode == 2
     assert answer.stderr.startswith("Error: ")
     assert answer.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["purified", "jobs", "cancel"])
-def test_a_server_that_is_away_is_exit_code_3(command: str) -> None:
-    answer = siftline(command, uuid4(), "--url", NOBODY)
-    assert answer.returncode == 3
-    assert "No Siftline server answers at http://127.0.0.1:9" in answer.stderr
-    assert "Traceback" not in answer.stderr
-
-
 def test_a_path_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
-    answer = siftline("upload", tmp_path / "nowhere")
+    answer = run("upload", tmp_path / "nowhere")
     assert answer.returncode == 2
     assert "does not exist" in answer.stderr
 
 
-def test_the_key_must_be_the_server_s(tmp_path: Path) -> None:
-    with serve(tmp_path / "data", SIFTLINE_API_KEY="right") as guarded:
-        wrong = siftline("jobs", "--url", guarded.url, "--api-key", "wrong")
-        none = siftline("jobs", "--url", guarded.url)
-        right = siftline("jobs", "--url", guarded.url, SIFTLINE_API_KEY="right")
-    assert (wrong.returncode, none.returncode, right.returncode) == (2, 2, 0)
-    assert "API key" in wrong.stderr
-
-
-def test_jobs_says_what_to_do_when_there_are_none(tmp_path: Path) -> None:
-    with serve(tmp_path / "data") as empty:
-        answer = siftline("jobs", "--url", empty.url)
-    assert answer.returncode == 0
-    assert "There are no jobs yet" in answer.stderr
+def test_the_shell_completes_commands_and_what_belongs_to_them() -> None:
+    words = {"COMP_CWORD": "1", "_SIFTLINE_COMPLETE": "complete_bash"}
+    program = str(Path(sys.executable).with_name("siftline"))
+    environment = clean_environment(COMP_WORDS="siftline re", **words)
+    answer = subprocess.run(
+        [program], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert answer.stdout.split() == ["review"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["purify", "--help"], ["serve", "--help"]])

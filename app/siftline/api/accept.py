@@ -53,7 +53,7 @@ def once(parts: Parts, request: Request, key: str | None, fingerprint: str) -> O
 
 
 def new_dataset(
-    parts: Parts, folder: SpoolFolder, sent: Sent, new: NewDataset, once: Once, *, purify: bool = True
+    parts: Parts, folder: SpoolFolder, sent: Sent, new: NewDataset, once: Once, *, purify: bool
 ) -> Answer:
     """Blocking; in a thread."""
     if (earlier := once.earlier()) is not None:
@@ -75,7 +75,7 @@ def new_dataset(
 
 
 def more_images(
-    parts: Parts, folder: SpoolFolder, sent: Sent, dataset_id: UUID, once: Once, *, purify: bool = True
+    parts: Parts, folder: SpoolFolder, sent: Sent, dataset_id: UUID, once: Once, *, purify: bool
 ) -> Answer:
     """Blocking; in a thread. After an error the blobs stay: another request may have sent the same images."""
     if (earlier := once.earlier()) is not None:
@@ -95,10 +95,13 @@ def more_images(
         raise
 
 
-def from_source(parts: Parts, folder: SpoolFolder, new: DatasetFromSource, once: Once) -> Answer:
+def from_source(
+    parts: Parts, folder: SpoolFolder, new: DatasetFromSource, once: Once, *, purify: bool
+) -> Answer:
     """Blocking; in a thread."""
     path = sources.resolve(new.source.uri, parts.settings)
-    return new_dataset(parts, folder, sources.copy(path, folder, parts.settings), new, once)
+    sent = sources.copy(path, folder, parts.settings)
+    return new_dataset(parts, folder, sent, new, once, purify=purify)
 
 
 def fingerprint_of(body: bytes) -> str:

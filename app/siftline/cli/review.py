@@ -158,7 +158,9 @@ def _show(batch: ReviewBatch, *, as_json: bool) -> None:
     if as_json:
         print_json(batch)
     else:
-        say(f"{batch.images} images, revision {batch.revision}. To take it back: siftline review undo")
+        say(f"{batch.images} images, revision {batch.revision}")
+        if batch.images:
+            say(f"To take it back: siftline review undo {batch.dataset_id}")
         out.print(f"batch {batch.id}")
 
 

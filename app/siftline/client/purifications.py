@@ -10,6 +10,7 @@ from siftline.client.connection import PAGE
 from siftline.client.multipart import OnProgress
 from siftline.schemas import Diff, Explanation, Histogram, Job, Purified, PurifyOptions, Selection, Verdict
 
+Plot = Literal["histogram", "agreement", "calibration", "contact-sheet"]
 ExportFormat = Literal["csv", "jsonl", "parquet", "coco", "zip", "mvtec", "fiftyone"]
 
 
@@ -92,8 +93,8 @@ class PurificationCalls(Calls):
         """The image's oddest patch beside the nearest patches of other things."""
         return self._connection.get(f"/images/{image_id}/explanation", Explanation, {"version": version})
 
-    def plot(self, dataset_id: UUID, name: str, *, version: int | None = None) -> bytes:
-        """A PNG: histogram, contact sheet, agreement of the signals."""
+    def plot(self, dataset_id: UUID, name: Plot, *, version: int | None = None) -> bytes:
+        """A PNG: scores with the cut, agreement of the signals, probabilities, the most suspect images."""
         path = f"/datasets/{dataset_id}/purified/plots/{name}.png"
         return self._connection.send("GET", path, query={"version": version}).content
 

@@ -39,7 +39,8 @@ async def create_dataset(
             case "application/json":
                 body = await request.body()
                 once = accept.once(parts, request, key, accept.fingerprint_of(body))
-                work = partial(accept.from_source, parts, folder, multipart.dataset_from_source(body), once)
+                new_from = multipart.dataset_from_source(body)
+                work = partial(accept.from_source, parts, folder, new_from, once, purify=purify)
             case _:
                 raise accept.UnsupportedMediaType("Send multipart/form-data, or JSON with a source.")
         return await accept.answered(parts, work)
