@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class Plant:
         return detector
 
     def job(self, job_id: str) -> dict[str, Any]:
+        time.sleep(0.1)  # asked again and again: the programs need the processors more
         job: dict[str, Any] = self.api.get(f"/jobs/{job_id}").json()
         assert job["state"] != JobState.FAILED, f"{job}\n{self.programs.logs()}"
         return job
