@@ -51,6 +51,8 @@ def export(
     api_key: Key = None,
 ) -> None:
     """Write a dataset's ranking, its clean images or a report to a file: all of it, or no file."""
+    if str(path) == "-":
+        raise Unprocessable("Name a file. For a pipe: siftline export … /dev/stdout --format csv")
     chosen = form or BY_SUFFIX.get(path.suffix.lower())
     if chosen is None:
         raise Unprocessable(f"{path.name} does not tell which format is wanted. Name it: --format csv")
@@ -63,5 +65,5 @@ def export(
     done = Exported(path=path, format=chosen, bytes=path.stat().st_size)
     if as_json:
         print_json(done)
-    else:
+    elif path.is_file():
         say(f"{path}: {done.bytes:,} bytes")
