@@ -1,0 +1,231 @@
+"""What every detector keeps to, on real photographs of solar cells."""
+
+import hashlib
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import elpv_dataset
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from siftline.domain.calibration import calibrate
+from siftline.imaging.tiles import to_tiles
+from siftline_workers.methods import near_duplicates
+from siftline_workers.methods.backbones import PRESETS
+from siftline_workers.methods.detector_table import DETECTORS
+from siftline_workers.methods.detectors import Budget, Method, TooFewImages, Trained, TrainingSet
+from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.onnx_export import TOLERANCE, export
+from siftline_workers.pipeline.extract import StoredImage, extract
+from siftline_workers.pipeline.feature_cache import FeatureCache
+
+LITE = PRESETS["lite"]
+STEPS = 20
+CELLS = Path(elpv_dataset.__file__).parent / "data"
+
+
+@dataclass
+class MemoryKeeper:
+    """Keeps in memory, copies in and out: what a killed process would find on disk."""
+
+    kept: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
+
+    def load(self, name: str) -> Mapping[str, NDArray[Any]] | None:
+        arrays = self.kept.get(name)
+        return None if arrays is None else {key: array.copy() for key, array in arrays.items()}
+
+    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.kept[name] = {key: np.array(array) for key, array in arrays.items()}
+
+
+class Killed(Exception):
+    pass
+
+
+def raising_at(share: float) -> Callable[[float], None]:
+    def report(done: float) -> None:
+        if done >= share:
+            raise Killed
+
+    return report
+
+
+def good_cells() -> list[Path]:
+    """Cells without a defect, in an order that says nothing of them."""
+    rows = [line.split() for line in (CELLS / "labels.csv").read_text().splitlines()]
+    good = [CELLS / path for path, probability, _ in rows if float(probability) == 0]
+    return sorted(good, key=lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def tiles(paths: list[Path]) -> NDArray[np.uint8]:
+    return np.concatenate(
+        [to_tiles(np.asarray(Image.open(path).convert("RGB")), LITE.side) for path in paths]
+    )
+
+
+def features_of(method: Method, paths: list[Path], folder: Path) -> PatchFeatures:
+    stored = [
+        StoredImage(
+            hashlib.sha256(content).hexdigest(), hashlib.sha256(content).hexdigest(), lambda c=content: c
+        )
+        for content in (path.read_bytes() for path in paths)
+    ]
+    backbone = method.extractor(LITE, None, "cpu")
+    return extract(stored, backbone, FeatureCache(folder), lambda _share: None)
+
+
+@pytest.fixture(scope="module")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module", params=sorted(DETECTORS))
+def method(request: pytest.FixtureRequest) -> Method:
+    return DETECTORS[request.param]
+
+
+@pytest.fixture(scope="module")
+def data(method: Method, cache_folder: Path) -> TrainingSet:
+    features = features_of(method, good_cells()[:24], cache_folder)
+    return TrainingSet(features, NearDuplicates(features.ids, np.arange(features.n_images)))
+
+
+def train(
+    method: Method,
+    data: TrainingSet,
+    keeper: MemoryKeeper,
+    on_progress: Callable[[float], None] = lambda _share: None,
+    steps: int = STEPS,
+) -> Trained:
+    return method.train(
+        data, LITE, None, {}, seed=3, budget=Budget(max_steps=steps), keeper=keeper, on_progress=on_progress
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(method: Method, data: TrainingSet) -> Trained:
+    return train(method, data, MemoryKeeper())
+
+
+def answers(trained: Trained, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.inference_mode():
+        maps, scores = trained.module(torch.from_numpy(images))
+    return maps, scores
+
+
+def test_a_trained_detector_has_a_map_and_a_score_for_every_tile(undisturbed: Trained) -> None:
+    images = tiles(good_cells()[24:27])
+    maps, scores = answers(undisturbed, images)
+    assert maps.dtype == scores.dtype == torch.float32
+    assert maps.ndim == 3
+    assert maps.shape[0] == scores.shape[0] == 3
+    assert maps.shape[1] == maps.shape[2]
+    assert maps.isfinite().all()
+    assert scores.isfinite().all()
+    assert float(maps.std()) > 0
+
+
+def test_it_calibrates_on_images_that_it_did_not_see(undisturbed: Trained, data: TrainingSet) -> None:
+    assert not undisturbed.in_sample
+    assert set(undisturbed.out_of_fold.ids) <= set(data.features.ids)
+    assert len(undisturbed.out_of_fold.ids) >= 4
+    assert np.isfinite(undisturbed.out_of_fold.values).all()
+    assert [point.step for point in undisturbed.curve][-1] == STEPS
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_training_that_was_killed_goes_on_to_the_same_outcome(
+    method: Method, data: TrainingSet, undisturbed: Trained, share: float
+) -> None:
+    keeper = MemoryKeeper()
+    with pytest.raises(Killed):
+        train(method, data, keeper, raising_at(share))
+    resumed = train(method, data, keeper)
+    assert undisturbed.weights.keys() == resumed.weights.keys()
+    for name, tensor in undisturbed.weights.items():
+        assert torch.equal(tensor, resumed.weights[name]), name
+    assert np.array_equal(undisturbed.out_of_fold.values, resumed.out_of_fold.values)
+    assert undisturbed.curve == resumed.curve
+
+
+def test_cancelling_leaves_no_thread_behind(method: Method, data: TrainingSet) -> None:
+    before = threading.active_count()
+    with pytest.raises(Killed):
+        train(method, data, MemoryKeeper(), raising_at(0.5))
+    assert threading.active_count() == before
+
+
+def test_its_onnx_file_computes_what_it_computes(undisturbed: Trained, tmp_path: Path) -> None:
+    found = export(undisturbed.module, LITE.side, tmp_path / "model.onnx", tiles(good_cells()[24:30]))
+    assert found.spread > 0
+    assert found.relative <= TOLERANCE
+
+
+def test_a_tile_is_answered_alike_in_any_company(undisturbed: Trained) -> None:
+    images = tiles(good_cells()[24:28])
+    maps, scores = answers(undisturbed, images)
+    alone_maps, alone_scores = answers(undisturbed, images[2:3])
+    tolerance = 1e-4 * float(maps.max() - maps.min())
+    assert torch.allclose(alone_maps[0], maps[2], rtol=0, atol=tolerance)
+    assert torch.allclose(alone_scores[0], scores[2], rtol=0, atol=tolerance)
+
+
+def test_a_set_too_small_is_refused_with_what_is_needed(method: Method, data: TrainingSet) -> None:
+    few = data.features
+    three = PatchFeatures.from_grids(few.ids[:3], [few.of(i).reshape(*few.grid(i), -1) for i in range(3)])
+    with pytest.raises(TooFewImages, match=r"\d"):
+        train(method, TrainingSet(three, NearDuplicates(three.ids, np.arange(3))), MemoryKeeper())
+
+
+def test_photographs_of_one_thing_count_as_one(method: Method, data: TrainingSet) -> None:
+    one_thing = NearDuplicates(data.features.ids, np.zeros(data.features.n_images, np.int64))
+    with pytest.raises(TooFewImages):
+        train(method, TrainingSet(data.features, one_thing), MemoryKeeper())
+
+
+def test_no_label_can_reach_it(method: Method) -> None:
+    assert [f.name for f in fields(TrainingSet)] == ["features", "groups"]
+    assert [f.name for f in fields(PatchFeatures)] == ["ids", "patches", "offsets", "grids"]
+    assert list(inspect.signature(method.train).parameters) == [
+        "data", "preset", "weights", "options", "seed", "budget", "keeper", "on_progress",
+    ]  # fmt: skip
+
+
+def false_alarms_expected(calibrated_on: int, fpr: float, unseen: int) -> tuple[int, int]:
+    """The middle 99.8 % of false alarms among `unseen` good images: a conformal threshold's true rate is
+    itself random, Beta(k, n + 1 - k) with k = floor((n + 1) fpr).
+    """
+    random = np.random.default_rng(0)
+    k = int((calibrated_on + 1) * fpr)
+    counts = random.binomial(unseen, random.beta(k, calibrated_on + 1 - k, 200_000))
+    return int(np.quantile(counts, 0.001)), int(np.quantile(counts, 0.999))
+
+
+def test_the_wanted_share_of_unseen_good_images_is_called_defect(cache_folder: Path) -> None:
+    """The same machinery calibrates every method (cross-conformal here, on 160 images)."""
+    method = DETECTORS["funad"]
+    cells = good_cells()
+    features = features_of(method, cells[:160], cache_folder)
+    trained = train(method, TrainingSet(features, near_duplicates.find(features)), MemoryKeeper(), steps=40)
+    found = calibrate(trained.out_of_fold.values, target_fpr=0.1, review_fpr=0.2)
+    unseen = features_of(method, cells[160:460], cache_folder)
+    scores = scores_of(trained, unseen)
+    for threshold, fpr in ((found.threshold, 0.1), (found.review_threshold, 0.2)):
+        low, high = false_alarms_expected(160, fpr, len(scores))
+        assert low <= int((scores > threshold).sum()) <= high
+
+
+def scores_of(trained: Trained, features: PatchFeatures) -> NDArray[np.float32]:
+    """By the detector's own scorer, behind the backbone."""
+    scorer: Any = trained.module.get_submodule("scorer")
+    with torch.inference_mode():
+        one = [torch.from_numpy(features.of(i).astype(np.float32))[None] for i in range(features.n_images)]
+        return np.array([float(scorer(patches)[1]) for patches in one], np.float32)
