@@ -8,5 +8,6 @@ def set_up_logging(level: int = logging.INFO) -> None:
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s", force=True
     )
-    # FAISS tells, at every start, which of its builds it did not find.
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    # FAISS tells at every start which of its builds it did not find, ONNX of every node it did not simplify.
+    for talkative in ("faiss.loader", "onnx_ir", "onnxscript"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)

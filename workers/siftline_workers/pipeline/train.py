@@ -39,7 +39,7 @@ VERSION = 1
 SHARES = {"load": 0.05, "extract": 0.1, "train": 0.7, "calibrate": 0.01, "export": 0.12, "write": 0.02}
 """Of the time of a training whose features the purification has left in the cache."""
 
-CURVE_POINTS = 400
+CURVE_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True)
