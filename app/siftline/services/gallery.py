@@ -16,7 +16,7 @@ from siftline.domain.review import effective_verdict
 from siftline.services import purification
 from siftline.services import versions as versions_kept
 from siftline.services.versions import Ranks
-from siftline.store import datasets, gallery, images, reviews
+from siftline.store import datasets, gallery, images, review_history
 from siftline.store.gallery import Order
 from siftline.store.models import Image, Purification
 from siftline.store.selection import Filter
@@ -187,7 +187,7 @@ def scores(session: Session, dataset_id: UUID, *, version: int | None) -> bytes:
 
 
 def tally(session: Session, found: Purification) -> Tally:
-    decided = reviews.counts(session, found.dataset_id, found.id)
+    decided = review_history.counts(session, found.dataset_id, found.id)
     counts = schemas.Counts.model_validate(found.counts)
     moved = {
         verdict: sum(

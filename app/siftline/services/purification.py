@@ -16,7 +16,7 @@ from siftline.services import jobs as job_answers
 from siftline.services.datasets import job_params
 from siftline.services.images import heatmap_url, thumbnail_url
 from siftline.settings import Settings
-from siftline.store import cursor, datasets, images, purifications, reviews
+from siftline.store import cursor, datasets, images, purifications, review_history
 from siftline.store.models import Image, Purification, PurifiedItem
 from siftline.store.selection import Filter
 from siftline.store.session import now
@@ -130,7 +130,7 @@ def _cursor(last: PurifiedItem, version: int, order: Order) -> str:
 
 def reviewed(session: Session, found: Purification) -> schemas.Reviewed:
     """How people's decisions so far change a version's counts."""
-    decided = reviews.counts(session, found.dataset_id, found.id)
+    decided = review_history.counts(session, found.dataset_id, found.id)
     keep, reject = (
         sum(count for (review, _), count in decided.items() if review == word) for word in ("keep", "reject")
     )

@@ -17,7 +17,7 @@ from siftline.domain.errors import Unavailable
 from siftline.domain.review import Verdict, effective_verdict
 from siftline.services import plots, purification, review, suspects, words
 from siftline.services.suspects import Suspect, Thumbnail
-from siftline.store import datasets, reviews
+from siftline.store import datasets, review_history
 from siftline.store.models import Dataset, Purification
 from siftline.store.session import now
 
@@ -72,7 +72,7 @@ def gather(session: Session, dataset_id: UUID, version: int | None) -> Content:
         reviewed=purification.reviewed(session, found),
         data=plots.load(session, found),
         suspects=suspects.find(session, found, SUSPECTS),
-        people=reviews.by_person(session, dataset_id),
+        people=review_history.by_person(session, dataset_id),
         batches=batches.items,
     )
 

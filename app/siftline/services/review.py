@@ -12,7 +12,7 @@ from siftline.domain.errors import Conflict, NotFound, PreconditionFailed, Unpro
 from siftline.domain.jobs import JobKind
 from siftline.services import jobs as job_answers
 from siftline.services import purification
-from siftline.store import cursor, datasets, reviews
+from siftline.store import cursor, datasets, review_history, reviews
 from siftline.store.models import Dataset, ReviewBatch
 from siftline.store.reviews import Overruled
 from siftline.store.selection import Filter
@@ -123,13 +123,13 @@ def undo(session: Session, dataset_id: UUID, batch_id: UUID | None, *, by: str) 
     """
     dataset = datasets.lock(session, dataset_id)
     if batch_id is None:
-        newest = reviews.newest_to_undo(session, dataset_id, by)
+        newest = review_history.newest_to_undo(session, dataset_id, by)
         if newest is None:
             raise NothingToUndo("Name a `batch_id` to take back somebody else's decisions.")
         undone = newest
     else:
-        undone = _first_of(session, reviews.get(session, dataset_id, batch_id))
-        if (earlier := reviews.undone_by(session, undone)) is not None:
+        undone = _first_of(session, review_history.get(session, dataset_id, batch_id))
+        if (earlier := review_history.undone_by(session, undone)) is not None:
             raise AlreadyUndone(f"Batch {earlier} took it back: take that one back to do it again.")
     batch = reviews.open_batch(session, dataset, by, decision=None, undoes=undone.id)
     reviews.take_back(session, batch, undone)
@@ -145,10 +145,10 @@ def _first_of(session: Session, batch: ReviewBatch) -> ReviewBatch:
     """Doing a batch again is no new word of its own: who takes that back takes the batch itself back."""
     if batch.undoes is None:
         return batch
-    undone = reviews.get(session, batch.dataset_id, batch.undoes)
+    undone = review_history.get(session, batch.dataset_id, batch.undoes)
     if undone.undoes is None:
         return batch
-    return reviews.get(session, batch.dataset_id, undone.undoes)
+    return review_history.get(session, batch.dataset_id, undone.undoes)
 
 
 def page(
@@ -157,7 +157,7 @@ def page(
     """The history, newest first, and the dataset's revision. Raises NotFound, BadCursor."""
     dataset = datasets.get(session, dataset_id)
     before = None if after is None else cursor.decode(after, cursor.BeforeRevision).revision
-    rows = reviews.page(session, dataset_id, before=before, limit=limit + 1)
+    rows = review_history.page(session, dataset_id, before=before, limit=limit + 1)
     items = [describe(batch, undone_by) for batch, undone_by in rows[:limit]]
     more = cursor.BeforeRevision(revision=items[-1].revision) if len(rows) > limit else None
     answer = schemas.Page[schemas.ReviewBatch](

@@ -15,7 +15,7 @@ from siftline.access.principal import Principal, Role, get_principal
 from siftline.domain.jobs import JobKind
 from siftline.store import jobs, purifications
 from siftline.store.models import Dataset, Image
-from siftline.store.session import now, transaction
+from siftline.store.session import now, reading, transaction
 
 HEAT = bytes([0, 0, 0, 250, 240, 0, 0, 0, 0, 0, 0, 255])  # 3 × 4
 
@@ -101,3 +101,37 @@ def rank(sessions: sessionmaker[Session], dataset_id: UUID, ranked: Sequence[UUI
             ),
             items=items,
         )
+
+
+def ranked(sessions: sessionmaker[Session], n: int, *, suspects: int) -> list[str]:
+    """The ids of a new dataset's images, the most suspect first."""
+    dataset_id, ids = add_images(sessions, n)
+    rank(sessions, dataset_id, ids, suspects=suspects)
+    return [str(image_id) for image_id in ids]
+
+
+def path_of(sessions: sessionmaker[Session], image_id: str) -> str:
+    """Where the image's dataset is."""
+    with reading(sessions) as session:
+        return f"/datasets/{session.get_one(Image, UUID(image_id)).dataset_id}"
+
+
+def decide(api: TestClient, path: str, who: str, *decisions: tuple[str, str], **headers: str) -> Any:
+    body = {"decisions": [{"image_id": image_id, "decision": word} for image_id, word in decisions]}
+    return api.post(f"{path}/reviews", json=body, headers={"X-Who": who} | headers)
+
+
+def decide_by(api: TestClient, path: str, who: str, word: str, **selection: Any) -> Any:
+    body = {"filter": selection, "decision": word}
+    return api.post(f"{path}/reviews", json=body, headers={"X-Who": who})
+
+
+def undo(api: TestClient, path: str, who: str, batch_id: str | None = None) -> Any:
+    return api.post(f"{path}/reviews/undo", json={"batch_id": batch_id}, headers={"X-Who": who})
+
+
+def said(api: TestClient, path: str) -> dict[str, tuple[str, str]]:
+    """What stands on each image that has a decision: the word, and whose it is."""
+    items = api.get(f"{path}/purified", params={"review": "any", "limit": 1000}).json()["items"]
+    assert all(item["reviewed_at"] for item in items)
+    return {item["image_id"]: (item["review"], item["reviewed_by"]) for item in items}

@@ -22,8 +22,11 @@ from pyarrow import parquet
 from pycocotools.coco import COCO
 from sqlalchemy.orm import Session, sessionmaker
 
+from siftline.services import exports
 from siftline.settings import Settings
-from tests.integration.api.conftest import encoded, is_problem, made, png
+from siftline.store.blobs import image_key
+from siftline.store.blobs_local import LocalBlobs
+from tests.integration.api.conftest import encoded, is_problem, made, png, spool_is_empty
 from tests.integration.api.reviewing import people, rank
 from tests.integration.api.test_answers import pages
 
@@ -42,6 +45,7 @@ NAMES = [
     "rtl\u202egnp.exe",
 ]
 SUSPECTS = 4
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -132,6 +136,7 @@ def test_a_spreadsheet_runs_nothing_of_a_name_and_plain_names_stay_as_they_are(
     assert "-001.png" in names
 
 
+@SQLITE
 def test_only_the_wanted_verdict_is_exported(api: TestClient, dataset: dict[str, Any]) -> None:
     for fmt in ("csv", "jsonl", "coco"):
         text = export(api, dataset, fmt, verdict="suspect").text
@@ -161,6 +166,7 @@ def test_the_zip_has_every_clean_image_once_bit_for_bit(
     assert len([p for p in (tmp_path / "out").rglob("*") if p.is_file()]) == len(rows) + 2
 
 
+@SQLITE
 def test_names_in_archives_are_safe_anywhere(api: TestClient, dataset: dict[str, Any]) -> None:
     names = [
         n for v in ("clean", "suspect") for n in unzipped(export(api, dataset, "zip", verdict=v)).namelist()
@@ -176,6 +182,7 @@ def test_names_in_archives_are_safe_anywhere(api: TestClient, dataset: dict[str,
         assert parts[-1].casefold().endswith(".png")
 
 
+@SQLITE
 def test_mvtec_has_the_clean_to_train_on_and_the_suspect_to_test(
     api: TestClient, dataset: dict[str, Any]
 ) -> None:
@@ -185,12 +192,12 @@ def test_mvtec_has_the_clean_to_train_on_and_the_suspect_to_test(
     assert folders == {root: 2, f"{root}/train/good": 8, f"{root}/test/suspect": 4}
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@SQLITE
 def test_anomalib_reads_the_mvtec_archive_as_it_is(
     api: TestClient, dataset: dict[str, Any], tmp_path: Path
 ) -> None:
     python = os.environ.get("SIFTLINE_TEST_ANOMALIB_PYTHON", sys.executable)
-    if subprocess.run([python, "-c", "import anomalib"], capture_output=True).returncode != 0:
+    if subprocess.run([python, "-c", "import anomalib"], capture_output=True, check=False).returncode != 0:
         pytest.skip(
             "anomalib is not installed (330 MB); SIFTLINE_TEST_ANOMALIB_PYTHON names a Python that has it"
         )
@@ -213,6 +220,7 @@ def test_fiftyone_finds_a_label_for_every_file(api: TestClient, dataset: dict[st
     assert set(verdicts.values()) == set(labels["classes"])
 
 
+@SQLITE
 def test_coco_comes_back_with_boxes_where_it_is_hot(
     api: TestClient, dataset: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,7 +247,7 @@ def test_an_export_of_no_images_has_its_columns(api: TestClient, dataset: dict[s
     assert unzipped(export(api, dataset, "zip")).namelist() == ["manifest.jsonl", "manifest.csv"]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@SQLITE
 @pytest.mark.parametrize("fmt", ["zip", "mvtec", "fiftyone"])
 def test_bytes_that_are_missing_are_a_problem_and_not_a_shorter_archive(
     api: TestClient, dataset: dict[str, Any], settings: Settings, fmt: str
@@ -250,6 +258,19 @@ def test_bytes_that_are_missing_are_a_problem_and_not_a_shorter_archive(
     assert is_problem(answer, 503, "unavailable")
     assert answer.json()["errors"] == [{"image_id": lost["image_id"], "name": lost["name"]}]
     assert export(api, dataset, "csv")
+
+
+@SQLITE
+def test_bytes_that_vanish_while_they_are_sent_break_the_stream_aloud(
+    api: TestClient, dataset: dict[str, Any], settings: Settings, sessions: sessionmaker[Session]
+) -> None:
+    blobs = LocalBlobs(settings.blobs_dir)
+    sent = exports.export(sessions, blobs, settings.spool_dir, UUID(dataset["id"]), "zip")
+    lost = purified(api, dataset)[6]
+    blobs.delete(image_key(UUID(dataset["id"]), lost["sha256"]))
+    with pytest.raises(FileNotFoundError):
+        list(sent.chunks)
+    assert spool_is_empty(settings)
 
 
 def test_what_cannot_be_exported_is_a_problem(api: TestClient, dataset: dict[str, Any]) -> None:

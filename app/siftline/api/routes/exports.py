@@ -15,7 +15,9 @@ from siftline.services import exports
 router = APIRouter(prefix="/datasets/{dataset_id}", tags=["exports"])
 
 FILE = {"schema": {"type": "string", "format": "binary"}}
-FILES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": FILE}}}
+FILES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {kind.partition(";")[0]: FILE for kind in exports.MEDIA_TYPES.values()}}
+}
 
 
 @router.get("/export", response_class=Response, responses=FILES)
