@@ -38,7 +38,7 @@ class Gate:
             _refuse_other_origins(Headers(scope=scope))
         else:
             try:
-                principal = await to_thread.run_sync(self._principal, scope)
+                principal = await self._judged(scope)
             except DATABASE_AWAY as error:
                 raise Unavailable("The database does not answer right now.", retry_after_s=5) from error
             except Unauthorized:
@@ -49,6 +49,12 @@ class Gate:
                 return
             scope.setdefault("state", {})["principal"] = principal
         await self.app(scope, receive, send)
+
+    async def _judged(self, scope: Scope) -> Principal:
+        # A thread costs a scoring request two changes of thread, each behind whatever the processor is at.
+        if self.keyring.believes(_shown_key(Headers(scope=scope))):
+            return self._principal(scope)
+        return await to_thread.run_sync(self._principal, scope)
 
     def _principal(self, scope: Scope) -> Principal:
         headers = Headers(scope=scope)

@@ -23,8 +23,8 @@ class ScoringLine:
 
     def __init__(self, most_waiting: int) -> None:
         self._most_waiting = most_waiting
-        # One thread more than streams: while it reads and decodes the next image, no stream is idle.
-        self._lanes = threads() + 1
+        # More threads than streams: while they read and decode the next images, no stream is idle.
+        self._lanes = threads() + 2
         self._turns = CapacityLimiter(self._lanes)
         self._waiting = 0
         self._image_s = FIRST_GUESS_S
