@@ -34,7 +34,7 @@ def test_the_threshold_is_the_middle_of_the_colours() -> None:
     assert (low, high) == (1.0, 11.0)
 
 
-@pytest.mark.parametrize("maps", [np.zeros((1, 2, 2), np.float32), np.float32([[[9, 9], [9, 12]]])])
+@pytest.mark.parametrize("maps", [np.zeros((1, 2, 2), np.float32), np.array([[[9, 9], [9, 12]]], np.float32)])
 def test_colours_differ_even_where_scores_and_maps_are_on_different_scales(
     maps: np.ndarray[tuple[int, int, int], np.dtype[np.float32]],
 ) -> None:
