@@ -45,7 +45,10 @@ def create(
     if local:
         from siftline.services import keys
 
-        with opened_database(settings_from(data_dir=data_dir)) as session:
+        settings = settings_from(data_dir=data_dir)
+        if settings.database_url is None:
+            say(f"In the database of {settings.data_dir.resolve()}")
+        with opened_database(settings) as session:
             created = keys.create(session, NewKey(name=name, role=role), by=LOCAL_USER)
     else:
         with connected(url, api_key) as client:

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from siftline.client.uploads import THERE_ALREADY
 from siftline.client.wholefile import whole_file
 from siftline.schemas import Job, Purified, Receipt
 
@@ -138,10 +139,10 @@ def duration(seconds: float) -> str:
 
 def say_receipts(receipts: Sequence[Receipt], refused_shown: int = 10) -> None:
     """How many files were taken, and the first of those that were not, with the reason."""
+    there = sum(receipt.reason == THERE_ALREADY for receipt in receipts)
     counts = Counter(receipt.status for receipt in receipts)
-    say(
-        f"{counts['accepted']} accepted, {counts['duplicate']} exact duplicates, {counts['rejected']} refused"
-    )
+    told = [f"{counts['accepted']} accepted", f"{counts['duplicate'] - there} exact duplicates"]
+    say(", ".join([*told, f"{counts['rejected']} refused", *([f"{there} there already"] if there else [])]))
     refused = [receipt for receipt in receipts if receipt.status == "rejected"]
     for receipt in refused[:refused_shown]:
         say(f"  refused {receipt.name}: {receipt.reason}")

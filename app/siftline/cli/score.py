@@ -16,7 +16,7 @@ from siftline.cli.options import JsonFile, Key, Url, connected
 from siftline.cli.output import count_progress, out, say, say_error, write_json
 from siftline.cli.sarif import sarif
 from siftline.client import DEFAULT_URL
-from siftline.client.detectors import Explain
+from siftline.client.detectors import SCORE_FILES, Explain
 from siftline.client.multipart import FilePart, find_files
 from siftline.client.wholefile import whole_file
 from siftline.domain.errors import Conflict, Unprocessable
@@ -42,6 +42,7 @@ def score(
     explain: Annotated[
         Path | None, typer.Option(file_okay=False, help="Write a heat map of each image into this folder.")
     ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most files per request.")] = SCORE_FILES,
     timeout_s: Annotated[
         float | None, typer.Option("--timeout", min=0.1, help="Seconds for everything; then exit with 3.")
     ] = None,
@@ -57,7 +58,14 @@ def score(
     with connected(url, api_key) as client, count_progress("scoring") as progress:
         drawn: Explain = "none" if explain is None else "map"
         try:
-            answer = client.score(detector, files, explain=drawn, timeout_s=timeout_s, on_progress=progress)
+            answer = client.score(
+                detector,
+                files,
+                explain=drawn,
+                timeout_s=timeout_s,
+                on_progress=progress,
+                batch_files=batch,
+            )
         except Conflict as error:  # a detector that is not ready has failed no image
             raise Unprocessable(error.detail) from error
     if explain is not None:

@@ -13,7 +13,7 @@ from siftline.cli.options import AsJson, Key, Url, connected, follow
 from siftline.cli.output import out, print_json, say, say_receipts, transfer_progress
 from siftline.client import DEFAULT_URL, Client
 from siftline.client.multipart import OnProgress
-from siftline.client.uploads import BATCH_FILES
+from siftline.client.uploads import BATCH_FILES, Memo
 from siftline.domain.errors import Conflict
 from siftline.schemas import DatasetCreated, DatasetOptions
 
@@ -71,7 +71,7 @@ def _made(  # noqa: PLR0917 - one caller, right above
     try:
         return client.upload(name, paths, options, sent, memo=memo, batch_files=batch)
     except BaseException:
-        if memo is not None and memo.exists():
+        if Memo(memo).dataset_id is not None:
             say("What has arrived is kept. The same command again sends only the rest.")
         raise
 

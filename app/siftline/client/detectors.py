@@ -78,6 +78,7 @@ class DetectorCalls(JobCalls):
         explain: Explain = "none",
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
+        batch_files: int = SCORE_FILES,
     ) -> ScoreAnswer:
         """Score files, folders and encoded images, a few per request; answers are in the order given.
 
@@ -90,7 +91,7 @@ class DetectorCalls(JobCalls):
             raise FileNotFoundError("There is no image to score.")
         answers: list[ScoreAnswer] = []
         done = 0
-        for batch in batched(parts, SCORE_FILES, SCORE_BYTES):
+        for batch in batched(parts, batch_files, SCORE_BYTES):
             answers.append(self._score_once(detector_id, batch, explain, deadline))
             done += len(batch)
             if on_progress:
