@@ -47,16 +47,20 @@ def pseudo_label_scores(
     groups: NearDuplicates,
     warm_start: ScoredImages,
     *,
+    kept: NDArray[np.bool_] | None = None,
     options: FunadOptions | None = None,
     seed: int = 0,
     on_progress: Progress = ignore_progress,
 ) -> FunadScores:
-    """Cross-fitted scores of all images. `features` are projected ones, `warm_start` ranks the first bank."""
+    """Cross-fitted scores of all images. `features` are projected ones, `warm_start` ranks the first bank.
+
+    Images that a person has kept (N,) always stand in the bank, those that `graph` bars never.
+    """
     options = options or FunadOptions()
     fold = subsets_of(groups, options.folds, 0, seed + 1)
     start = warm_start.aligned_to(features.ids)
     rows = np.zeros(features.n_patches, np.float32)
-    fits = [HeadFit(features, graph, fold != f, options, seed) for f in range(options.folds)]
+    fits = [HeadFit(features, graph, fold != f, options, seed, kept=kept) for f in range(options.folds)]
     _run_all(fits, start, options, on_progress)
     for f, fit in enumerate(fits):
         for i in np.flatnonzero(fold == f):

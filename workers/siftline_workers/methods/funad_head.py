@@ -52,8 +52,11 @@ class HeadFit:
         training: NDArray[np.bool_],
         options: FunadOptions,
         seed: int,
+        *,
+        kept: NDArray[np.bool_] | None = None,
     ) -> None:
-        """`training` (N,) says which images the head may see."""
+        """`training` (N,) says which images the head may see, `kept` (N,) which a person called good."""
+        self._kept = np.zeros(features.n_images, bool) if kept is None else kept
         self.features, self.graph, self.training, self.options = features, graph, training, options
         self.suspected = 0
         self._random = torch.Generator().manual_seed(seed)
@@ -98,12 +101,16 @@ class HeadFit:
 
     def _pseudo_labels(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """(fold's patches,) log distance to the bank, in robust standard deviations of the bank's own
-        patches.
+        patches. What a person said of an image goes before: nothing on a kept one is odd. A rejected one's
+        patches keep their distances, for only some of them are bad, and nobody said which.
         """
         n = len(self.training)
         in_bank = np.zeros(n, bool)
         candidates = np.flatnonzero(self.training)
         in_bank[candidates[robust_z(scores[candidates]) <= self.options.bank_z]] = True
+        in_bank |= self._kept & self.training
+        if self.graph.barred is not None:
+            in_bank &= ~self.graph.barred
         log_distance = np.log(self.graph.bank_distance(in_bank) + 1e-6)
         of_bank = np.repeat(in_bank, np.diff(self.graph.offsets))
         reference = log_distance[of_bank]
@@ -112,6 +119,8 @@ class HeadFit:
         if not spread > 1e-6:
             return np.zeros(len(self._rows), np.float32)
         labels: NDArray[np.float32] = ((log_distance[self._rows] - median) / spread).astype(np.float32)
+        good = np.repeat(self._kept, np.diff(self.graph.offsets))[self._rows]
+        labels[good] = np.minimum(labels[good], 0)
         return labels
 
     def _update(self, optimiser: torch.optim.Optimizer, patches: Tensor, wanted: Tensor) -> None:

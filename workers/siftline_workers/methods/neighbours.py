@@ -59,6 +59,8 @@ class NeighbourGraph:
     """(patches, k), ascending; +inf where there is no further image."""
     images: NDArray[np.int32]
     """(patches, k) positions in `ids`; -1 where there is none."""
+    barred: NDArray[np.bool_] | None = None
+    """(N,) images that never stand in a bank: evidence of what is normal they are not."""
 
     def bank_distance(self, in_bank: NDArray[np.bool_]) -> NDArray[np.float32]:
         """(patches,) distance to the nearest patch of a bank of images, `in_bank` (N,).
@@ -67,6 +69,8 @@ class NeighbourGraph:
         patch without any neighbour: no evidence against it.
         """
         out = np.empty(len(self.distances), np.float32)
+        if self.barred is not None:
+            in_bank = in_bank & ~self.barred
         for start in range(0, len(out), _BLOCK):
             images = self.images[start : start + _BLOCK]
             distances = self.distances[start : start + _BLOCK]

@@ -1,7 +1,7 @@
 """The job `purify`: a dataset's stored images in, one immutable ranked version out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,19 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy.orm import Session
 
-from siftline.domain.errors import Unprocessable
-from siftline.imaging import SampleRange, Tone, tone_of_set
 from siftline.schemas import PurifyOptions
-from siftline.settings import Settings
-from siftline.store import images, purifications, receipts
-from siftline.store.blobs import image_key
-from siftline.store.blobs_local import LocalBlobs
+from siftline.store import purifications, receipts
 from siftline.store.purifications import NewItem, NewVersion
-from siftline.store.session import now, reading
-from siftline_workers.methods.backbones import Backbone, find_weights, load_backbone, preset_named
+from siftline.store.session import now
+from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.explanations import image_of, surroundings
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.neighbours import search_precision
-from siftline_workers.methods.weights import WeightsUnusable
-from siftline_workers.pipeline import ranking
+from siftline_workers.pipeline import dataset_images, ranking
 from siftline_workers.pipeline.checkpoints import Checkpoints, content_key
-from siftline_workers.pipeline.extract import ExtractionFailed, StoredImage, extract
-from siftline_workers.pipeline.feature_cache import FeatureCache
+from siftline_workers.pipeline.dataset_images import DatasetImages
 from siftline_workers.pipeline.ranking import Ranking, RankOptions
-from siftline_workers.pipeline.stages import Progress, Stages
+from siftline_workers.pipeline.stages import Stages
 from siftline_workers.running import RunningJob
 
 SHARES = {
@@ -42,7 +35,8 @@ SHARES = {
 
 
 def run(job: RunningJob) -> None:
-    """Purify the dataset of `job`. Its params are `PurifyOptions` with the backbone named.
+    """Purify the dataset of `job`, heeding what people decided. Its params are `PurifyOptions` with the
+    backbone named.
 
     Raises Unprocessable for what the user can mend (no images, no weights, an unreadable image), and lets
     Cancelled and LostJob pass.
@@ -50,79 +44,34 @@ def run(job: RunningJob) -> None:
     options = PurifyOptions.model_validate(job.params)
     stages = Stages(SHARES, job.report)
     with stages.stage("load"):
-        ids, stored, tone = _stored_images(job)
-        backbone = _backbone(options, job.settings)
-    cache = FeatureCache(job.settings.features_dir)
+        found = dataset_images.load(job)
+        backbone = dataset_images.named_backbone(options.backbone, job.settings)
     with stages.stage("extract") as progress:
-        features = _features(ids, stored, backbone, cache, tone=tone, progress=progress)
-    checkpoints = _checkpoints(options, backbone, tone, features, job.settings.work_dir)
+        features = dataset_images.features_of(found, backbone, job.settings, progress)
+    checkpoints = _checkpoints(options, backbone, found, job.settings.work_dir)
     chosen = RankOptions(**options.model_dump(exclude={"backbone"}))
-    ranked = ranking.rank(features, chosen, checkpoints, stages)
+    ranked = ranking.rank(features, chosen, checkpoints, stages, found.decided)
     with stages.stage("write"):
         version = _version(options, backbone, ranked, stages.seconds)
-        items = list(_items(ids, features, ranked))
+        version = replace(version, review_revision=found.review_revision)
+        items = list(_items(found.ids, features, ranked))
         job.succeed(lambda session: _write(session, job, version, items))
     checkpoints.clear()
 
 
-def _stored_images(job: RunningJob) -> tuple[dict[str, UUID], list[StoredImage], Tone | None]:
-    """The dataset's images by content, in an order that only their content decides."""
-    blobs = LocalBlobs(job.settings.blobs_dir)
-
-    def reader(sha256: str) -> Callable[[], bytes]:
-        def read() -> bytes:
-            with blobs.open(image_key(job.dataset_id, sha256)) as file:
-                return file.read()
-
-        return read
-
-    with reading(job.sessions) as session:
-        ids = {image.sha256: image.id for image in images.of_dataset(session, job.dataset_id)}
-        ranges = images.sample_ranges(session, job.dataset_id)
-    if not ids:
-        raise Unprocessable("The dataset has no images to purify.")
-    # Methods know an image by its content, so the same images get the same answer in any dataset and order.
-    stored = [StoredImage(sha256, sha256, reader(sha256)) for sha256 in sorted(ids)]
-    return ids, stored, tone_of_set(SampleRange(*found) for found in ranges)
-
-
-def _backbone(options: PurifyOptions, settings: Settings) -> Backbone:
-    try:
-        preset = preset_named(options.backbone or settings.backbone)
-        return load_backbone(preset, find_weights(preset, settings.weights_dir), settings.device)
-    except (ValueError, WeightsUnusable) as error:
-        # Both are written for users: they name the choices, or the file that is missing.
-        raise Unprocessable(str(error)) from error
-
-
-def _features(
-    ids: Mapping[str, UUID],
-    stored: Sequence[StoredImage],
-    backbone: Backbone,
-    cache: FeatureCache,
-    *,
-    tone: Tone | None,
-    progress: Progress,
-) -> PatchFeatures:
-    try:
-        return extract(stored, backbone, cache, progress, tone)
-    except ExtractionFailed as error:
-        image_id = ids[error.image_id]
-        raise Unprocessable(f"Image {image_id}: {error.detail}.", image_id=str(image_id)) from error
-
-
 def _checkpoints(
-    options: PurifyOptions, backbone: Backbone, tone: Tone | None, features: PatchFeatures, work_dir: Path
+    options: PurifyOptions, backbone: Backbone, found: DatasetImages, work_dir: Path
 ) -> Checkpoints:
-    done_by = {
+    done_by: dict[str, object] = {
         "ranking": ranking.VERSION,
         "options": options.model_dump(mode="json"),
         "backbone": backbone.fingerprint,
-        "tone": None if tone is None else asdict(tone),
+        "tone": None if found.tone is None else asdict(found.tone),
         # Workers of different make must not mix their shards in one graph.
         "precision": str(search_precision()),
+        "decided": dict(found.decided),
     }
-    return Checkpoints(work_dir, content_key(done_by, features.ids))
+    return Checkpoints(work_dir, content_key(done_by, [image.image_id for image in found.stored]))
 
 
 def _version(

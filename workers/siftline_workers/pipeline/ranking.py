@@ -4,14 +4,15 @@ No database and no job here: the service and the benchmarks run exactly this.
 """
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siftline.domain import split
-from siftline.domain.scores import ScoredImages
+from siftline.domain.scores import ImageId, ScoredImages
 from siftline.domain.split import Split
 from siftline_workers.methods import (
     clusters,
@@ -68,9 +69,17 @@ class Ranking:
     """(N,): images that look alike where they are odd share a number, suspect or not."""
 
 
-def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints, stages: Stages) -> Ranking:
+def rank(
+    features: PatchFeatures,
+    options: RankOptions,
+    checkpoints: Checkpoints,
+    stages: Stages,
+    decided: Mapping[ImageId, bool] | None = None,
+) -> Ranking:
     """Score, fuse, split and explain. Deterministic; the order of the images changes nothing.
 
+    `decided` says of some images whether a person called them anomalous: then they are never evidence of what
+    is normal, and otherwise always. An image's own score still comes from what never saw it.
     Whatever `stages` raises to cancel leaves here as it is, with the finished pieces kept.
     """
     with tempfile.TemporaryFile(dir=checkpoints.folder) as file:
@@ -78,7 +87,9 @@ def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints
             reduced = _projected(features, file, options.seed, checkpoints, _part(progress, 0.0, 0.5))
             groups = _groups(features, options.seed, checkpoints, _part(progress, 0.5, 1.0))
         with stages.stage("neighbours") as progress:
+            kept, barred = _heeded(groups, decided or {})
             graph = _graph(reduced, groups, options.seed, checkpoints, progress)
+            graph = replace(graph, barred=barred)
         with stages.stage("llbnad") as progress:
             subset = _subset_scores(graph, groups, options, checkpoints, progress)
         with stages.stage("funad") as progress:
@@ -87,46 +98,56 @@ def rank(features: PatchFeatures, options: RankOptions, checkpoints: Checkpoints
                 graph,
                 groups,
                 subset.scores,
+                kept,
                 seed=options.seed,
                 checkpoints=checkpoints,
                 progress=progress,
             )
         with stages.stage("split"):
-            fused, decided = _split(graph, groups, subset, pseudo, options)
+            fused = _fused(graph, groups, subset, pseudo)
+            outcome = split.decide(
+                fused.scores,
+                fused.signals,
+                cost_ratio=options.cost_ratio,
+                prior=options.contamination_hint,
+                groups=groups.group.tolist(),
+                seed=options.seed,
+                decided=decided,
+            )
             heat = fusion.heat_maps({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
         with stages.stage("explain") as progress:
-            looks_clean = np.array([verdict == "clean" for verdict in decided.verdict])
+            looks_clean = np.array([verdict == "clean" for verdict in outcome.verdict])
             oddest = explanations.oddest_patches(
                 reduced, graph, groups, heat, looks_clean, on_progress=_part(progress, 0.0, 0.8)
             )
             alike = clusters.look_alikes(
                 reduced, groups, heat, fused.scores, seed=options.seed, on_progress=_part(progress, 0.8, 1.0)
             )
-    return Ranking(fused, decided, groups, heat, oddest, alike)
+    return Ranking(fused, outcome, groups, heat, oddest, alike)
 
 
-def _split(
-    graph: NeighbourGraph,
-    groups: NearDuplicates,
-    subset: SubsetScores,
-    pseudo: FunadScores,
-    options: RankOptions,
-) -> tuple[FusedScores, Split]:
+def _heeded(
+    groups: NearDuplicates, decided: Mapping[ImageId, bool]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(N,) images that always count as normal, and (N,) that never do: rejected ones, and other photographs
+    of what they show unless a person kept those.
+    """
+    said = [decided.get(image_id) for image_id in groups.ids]
+    kept = np.array([word is False for word in said], bool)
+    rejected = np.array([word is True for word in said], bool)
+    return kept, np.isin(groups.group, groups.group[rejected]) & ~kept
+
+
+def _fused(
+    graph: NeighbourGraph, groups: NearDuplicates, subset: SubsetScores, pseudo: FunadScores
+) -> FusedScores:
     signals = {
         "neighbours": llbnad.neighbour_scores(graph),
         "llbnad": subset.scores,
         "llbnad_spread": subset.spread,
         "funad": pseudo.scores,
     }
-    fused = fusion.fuse(signals, groups)
-    return fused, split.decide(
-        fused.scores,
-        fused.signals,
-        cost_ratio=options.cost_ratio,
-        prior=options.contamination_hint,
-        groups=groups.group.tolist(),
-        seed=options.seed,
-    )
+    return fusion.fuse(signals, groups)
 
 
 def _part(progress: Progress, begin: float, end: float) -> Progress:
@@ -215,13 +236,16 @@ def _pseudo_label_scores(
     graph: NeighbourGraph,
     groups: NearDuplicates,
     warm_start: ScoredImages,
+    normal: NDArray[np.bool_],
     *,
     seed: int,
     checkpoints: Checkpoints,
     progress: Progress,
 ) -> FunadScores:
     def score() -> Arrays:
-        found = funad.pseudo_label_scores(reduced, graph, groups, warm_start, seed=seed, on_progress=progress)
+        found = funad.pseudo_label_scores(
+            reduced, graph, groups, warm_start, kept=normal, seed=seed, on_progress=progress
+        )
         return {
             "scores": found.scores.values,
             "patch_scores": found.patch_scores,
