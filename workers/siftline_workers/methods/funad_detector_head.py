@@ -25,6 +25,7 @@ from siftline_workers.methods.funad_detector_data import FunadData
 from siftline_workers.methods.funad_detector_network import HEAD_WEIGHT, FunadScorer, Head, Memory
 from siftline_workers.methods.funad_head import mutual_pairs
 from siftline_workers.methods.pooling import pool_images, robust_z
+from siftline_workers.methods.training_state import packed, unpack
 
 _SAVE_STEPS = 200
 _CURVE_STEPS = 20
@@ -146,10 +147,7 @@ class HeadTraining:
             self._losses = []
 
     def _save(self) -> None:
-        arrays = {f"head.{name}": t.detach().numpy() for name, t in self._head.layers.state_dict().items()}
-        for i, state in self._optimiser.state_dict()["state"].items():
-            arrays |= {f"optimiser.{i}.{name}": t.numpy() for name, t in state.items()}
-        arrays["random"] = self._random.get_state().numpy()
+        arrays = packed(self._head.layers, self._optimiser, self._random)
         arrays["in_memory"] = self._in_memory
         arrays["step"] = np.array([self.step, self.done])
         arrays["curve"] = np.array([[point.step, point.loss] for point in self.curve]).reshape(-1, 2)
@@ -160,16 +158,7 @@ class HeadTraining:
         kept = self._keeper.load(self._name)
         if kept is None:
             return
-        part = len("head.")
-        weights = {k[part:]: torch.from_numpy(v.copy()) for k, v in kept.items() if k.startswith("head.")}
-        self._head.layers.load_state_dict(weights)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, array in kept.items():
-            if key.startswith("optimiser."):
-                _, i, name = key.split(".")
-                state.setdefault(int(i), {})[name] = torch.from_numpy(array.copy())
-        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": state})
-        self._random.set_state(torch.from_numpy(kept["random"].copy()))
+        unpack(kept, self._head.layers, self._optimiser, self._random)
         self._remember(kept["in_memory"])
         self.step, self.done = int(kept["step"][0]), bool(kept["step"][1])
         self.curve = [CurvePoint(int(step), float(loss)) for step, loss in kept["curve"]]
