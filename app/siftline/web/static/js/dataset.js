@@ -86,11 +86,13 @@ function tellCurrent() {
   place.textContent = grid.selected.size ? `${count(grid.selected.size)} selected` : item ? `#${item.rank}` : "";
 }
 
-const recount = debounced(async () => {
+const recount = debounced(() => countAgain().catch(() => {}), 400); // offline: the next decision counts again
+
+async function countAgain() {
   const tally = await get(`/d/${dataset}/tally?version=${version}`);
   for (const [id, n] of [["n-clean", tally.clean], ["n-suspect", tally.suspect], ["n-kept", tally.kept], ["n-rejected", tally.rejected]]) byId(id).textContent = count(n);
   histogram.use(await Scores.load(dataset, version));
-}, 400);
+}
 
 decisions.addEventListener("change", () => {
   grid.render();

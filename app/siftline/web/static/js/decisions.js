@@ -17,6 +17,7 @@ export class Decisions extends EventTarget {
     this.outbox = new Outbox(dataset, {
       onAnswer: (entry, batch) => this.#answered(entry, batch),
       onConflict: (entry) => this.#contested(entry),
+      onDropped: (entry) => this.#yield(entry),
       onRefused: (entry, problem) => { this.#restore(entry.before); complain(problem); },
     });
     setInterval(() => { if (document.visibilityState === "visible") this.catchUp().catch(() => {}); }, LOOK_EVERY_MS);
@@ -100,10 +101,12 @@ export class Decisions extends EventTarget {
       yes: "Use mine",
       no: "Leave theirs",
     });
-    if (useMine) return "again";
+    return useMine ? "again" : "drop";
+  }
+
+  async #yield(entry) {
     this.#restore(entry.before);
-    this.#take(changes);
-    return "drop";
+    this.#take(await get(`/d/${this.dataset}/changes?since=${entry.revision}`));
   }
 
   /** What others, and other windows, have decided. */

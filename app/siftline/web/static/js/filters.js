@@ -28,10 +28,16 @@ export class Filters extends EventTarget {
   set(values) {
     for (const [name, value] of Object.entries(values)) {
       if (name === "folded" || name === "heat") form.elements[name].checked = value;
-      else form.elements[name].value = value;
+      else this.#put(name, value);
     }
     this.#toAddress();
     this.dispatchEvent(new Event("change"));
+  }
+
+  /** Chromium does not choose a radio button by an empty value. */
+  #put(name, value) {
+    if (name === "show") for (const radio of form.elements.show) radio.checked = radio.value === value;
+    else form.elements[name].value = value;
   }
 
   toggleHeat() {
@@ -78,7 +84,7 @@ export class Filters extends EventTarget {
       const value = query.get(name);
       const select = name === "cluster" ? form.elements.cluster : null;
       if (select && ![...select.options].some((option) => option.value === value)) select.add(new Option(`Group ${Number(value) + 1}`, value));
-      form.elements[name].value = value;
+      this.#put(name, value);
     }
     if (query.has("folded")) form.elements.folded.checked = query.get("folded") !== "false";
   }

@@ -191,6 +191,14 @@ export class Grid extends EventTarget {
         this.go(index, { select: event.shiftKey });
       }
     });
+    // However the focus came here (Tab, a screen reader): keys are about the card that has it.
+    this.element.addEventListener("focusin", (event) => {
+      const index = event.target.classList.contains("card") ? indexOf(event) : this.current;
+      if (index === this.current) return;
+      this.current = this.anchor = index;
+      this.render();
+      this.#tell();
+    });
     this.element.addEventListener("dblclick", (event) => {
       if (indexOf(event) !== null && !event.target.closest("button")) this.dispatchEvent(new CustomEvent("quick", { detail: "open" }));
     });

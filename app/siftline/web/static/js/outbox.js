@@ -11,12 +11,12 @@ export class Outbox extends EventTarget {
   #pauseMs = FIRST_PAUSE_MS;
   #timer = 0;
 
-  /** `onAnswer(entry, batch)` after each success; `onConflict(entry, problem)` → "again" | "drop"; `onRefused(entry, problem)`. */
-  constructor(dataset, { onAnswer, onConflict, onRefused }) {
+  /** What follows: `onAnswer(entry, batch)`, `onConflict(entry)` → "again" or "drop", `onDropped(entry)`, `onRefused(entry, problem)`. */
+  constructor(dataset, { onAnswer, onConflict, onDropped, onRefused }) {
     super();
     this.dataset = dataset;
     this.prefix = `siftline.outbox.${dataset}.`;
-    Object.assign(this, { onAnswer, onConflict, onRefused });
+    Object.assign(this, { onAnswer, onConflict, onDropped, onRefused });
     addEventListener("online", () => this.#now());
     addEventListener("storage", (event) => { if (event.key?.startsWith(this.prefix)) this.#tell(); });
   }
@@ -110,8 +110,8 @@ export class Outbox extends EventTarget {
       localStorage.setItem(key, JSON.stringify({ ...rest, once: onceKey() }));
       return false;
     }
-    if (error.status !== 412) this.onRefused(entry, error);
     this.#remove(entry);
+    await (error.status === 412 ? this.onDropped(entry) : this.onRefused(entry, error));
     return false;
   }
 }
