@@ -251,10 +251,13 @@ def main() -> None:
         local = InProcess(Path(folder) / "data", detector.id, images)
         target = Target(url, detector.id, images)
         http_rounds({}, target, 2 * TOGETHER)  # loads the detector
+        print("measuring", flush=True)
         for _ in range(given.rounds):
             in_process_rounds(table, local, given.requests)
             http_rounds(table, target, given.requests)
+        print("starting a training beside", flush=True)
         with training_beside(client, detector, given.method):
+            print("measuring beside it", flush=True)
             for _ in range(given.rounds):
                 http_rounds(table, target, given.requests, ", training beside")
     size = sum(a.bytes for a in detector.artifacts if a.name == "model.onnx") / 2**20
