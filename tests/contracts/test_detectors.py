@@ -141,26 +141,21 @@ def test_it_calibrates_on_images_that_it_did_not_see(undisturbed: Trained, data:
     assert [point.step for point in undisturbed.curve][-1] == STEPS
 
 
-@pytest.mark.parametrize("share", [0.3, 0.8])
 def test_a_training_that_was_killed_goes_on_to_the_same_outcome(
-    method: Method, data: TrainingSet, undisturbed: Trained, share: float
+    method: Method, data: TrainingSet, undisturbed: Trained
 ) -> None:
-    keeper = MemoryKeeper()
-    with pytest.raises(Killed):
-        train(method, data, keeper, raising_at(share))
+    """Killed twice: while it prepares or learns, and while it learns or calibrates."""
+    keeper, threads = MemoryKeeper(), threading.active_count()
+    for share in (0.3, 0.8):
+        with pytest.raises(Killed):
+            train(method, data, keeper, raising_at(share))
+        assert threading.active_count() == threads, "a cancelled training leaves no thread behind"
     resumed = train(method, data, keeper)
     assert undisturbed.weights.keys() == resumed.weights.keys()
     for name, tensor in undisturbed.weights.items():
         assert torch.equal(tensor, resumed.weights[name]), name
     assert np.array_equal(undisturbed.out_of_fold.values, resumed.out_of_fold.values)
     assert undisturbed.curve == resumed.curve
-
-
-def test_cancelling_leaves_no_thread_behind(method: Method, data: TrainingSet) -> None:
-    before = threading.active_count()
-    with pytest.raises(Killed):
-        train(method, data, MemoryKeeper(), raising_at(0.5))
-    assert threading.active_count() == before
 
 
 def test_its_onnx_file_computes_what_it_computes(undisturbed: Trained, tmp_path: Path) -> None:
