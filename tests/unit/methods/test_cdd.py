@@ -1,18 +1,22 @@
-"""Cross-domain distillation on real features of EfficientNet-Lite0 of made-up pictures."""
+"""Cross-domain distillation with a tiny teacher on made-up pictures."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from siftline_workers.methods import cdd_training
 from siftline_workers.methods.aggregation import pseudo_normal, trusted_distance
-from siftline_workers.methods.backbones import PRESETS, Backbone
+from siftline_workers.methods.backbones import Backbone, custom
 from siftline_workers.methods.cdd import CDD
 from siftline_workers.methods.cdd_training import CddOptions, Epoch, Training
 from siftline_workers.methods.detectors import Budget, TooFewImages, Trained, TrainingSet
@@ -20,9 +24,9 @@ from siftline_workers.methods.distillation import stages_of
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.near_duplicates import NearDuplicates
 
-LITE = PRESETS["lite"]
+TINY = replace(custom("test_efficientnet"), side=64)
 N = 18
-SHORT = {"epochs": 2, "batch": 4, "domains": 2, "trim": 0.2}
+SHORT = {"epochs": 2, "batch": 6, "domains": 2, "trim": 0.2}
 
 
 class Memory(dict[str, Mapping[str, NDArray[Any]]]):
@@ -50,15 +54,39 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tiles() -> NDArray[np.uint8]:
-    """(N + 1, 256, 256, 3): the last two belong to one image."""
+    """(N + 1, 64, 64, 3): the last two belong to one image."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (N + 1, 8, 8, 3), dtype=np.uint8)
-    return coarse.repeat(32, axis=1).repeat(32, axis=2)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)
 
 
 @pytest.fixture(scope="module")
-def extractor() -> Backbone:
-    return CDD.extractor(LITE, None, "cpu")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model(TINY.timm_name, pretrained=False, num_classes=3)
+    path: Path = tmp_path_factory.mktemp("weights") / "test_efficientnet.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def extractor(weights: Path) -> Backbone:
+    return CDD.extractor(TINY, weights, "cpu")
+
+
+Train = Callable[..., Trained]
+
+
+@pytest.fixture(scope="module")
+def train(weights: Path) -> Train:
+    def run(data: TrainingSet, options: Mapping[str, Any] = SHORT, **changes: Any) -> Trained:
+        given: dict[str, Any] = {
+            "seed": 0, "budget": Budget(), "keeper": Memory(), "on_progress": lambda _share: None,
+        }  # fmt: skip
+        return CDD.train(data, TINY, weights, options, **(given | changes))
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +100,8 @@ def data(extractor: Backbone, tiles: NDArray[np.uint8]) -> TrainingSet:
     return TrainingSet(features, NearDuplicates(ids, np.array([0, 0, *range(2, N)])))
 
 
-def train(data: TrainingSet, options: Mapping[str, Any] = SHORT, **changes: Any) -> Trained:
-    given: dict[str, Any] = {
-        "seed": 0, "budget": Budget(), "keeper": Memory(), "on_progress": lambda _share: None,
-    }  # fmt: skip
-    return CDD.train(data, LITE, None, options, **(given | changes))
-
-
 @pytest.fixture(scope="module")
-def trained(data: TrainingSet) -> Trained:
+def trained(train: Train, data: TrainingSet) -> Trained:
     return train(data)
 
 
@@ -93,13 +114,13 @@ def same_bits(one: Trained, other: Trained) -> bool:
 
 
 def test_the_features_are_one_row_a_tile(extractor: Backbone) -> None:
-    assert extractor.dim == stages_of(LITE).dim
+    assert extractor.dim == stages_of(TINY).dim
     assert extractor.embed(np.zeros((100, 400, 3), np.uint8)).shape == (1, 4, extractor.dim)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
 def test_killed_and_resumed_is_as_undisturbed_bit_for_bit(
-    share: float, data: TrainingSet, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    train: Train, share: float, data: TrainingSet, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cdd_training, "_SAVE_EVERY_S", 0.0)
     keeper = Memory()
@@ -118,7 +139,7 @@ def test_killed_and_resumed_is_as_undisturbed_bit_for_bit(
 
 
 def test_a_finished_training_that_died_before_it_was_told_is_not_done_again(
-    data: TrainingSet, trained: Trained
+    train: Train, data: TrainingSet, trained: Trained
 ) -> None:
     keeper = Memory()
     train(data, keeper=keeper)
@@ -127,7 +148,7 @@ def test_a_finished_training_that_died_before_it_was_told_is_not_done_again(
     assert min(seen) > 0.9
 
 
-def test_the_order_of_the_images_changes_nothing(data: TrainingSet, trained: Trained) -> None:
+def test_the_order_of_the_images_changes_nothing(train: Train, data: TrainingSet, trained: Trained) -> None:
     features = data.features
     backwards = list(range(N))[::-1]
     turned = PatchFeatures.from_grids(
@@ -138,11 +159,11 @@ def test_the_order_of_the_images_changes_nothing(data: TrainingSet, trained: Tra
     assert same_bits(train(TrainingSet(turned, NearDuplicates(turned.ids, group))), trained)
 
 
-def test_another_seed_is_another_detector(data: TrainingSet, trained: Trained) -> None:
+def test_another_seed_is_another_detector(train: Train, data: TrainingSet, trained: Trained) -> None:
     assert not same_bits(train(data, seed=1), trained)
 
 
-def test_calibration_images_are_never_learned_from(data: TrainingSet, trained: Trained) -> None:
+def test_calibration_images_are_never_learned_from(train: Train, data: TrainingSet, trained: Trained) -> None:
     held_out = [data.features.ids.index(i) for i in trained.out_of_fold.ids]
     assert 1 <= len(held_out) <= N // 3
     assert not trained.in_sample
@@ -168,7 +189,7 @@ def test_calibration_scores_are_the_modules(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_photographs_of_one_thing_share_domain_and_fold(seed: int, data: TrainingSet) -> None:
-    training = Training(data, np.arange(N), stages_of(LITE), CddOptions(domains=3), seed)
+    training = Training(data, np.arange(N), stages_of(TINY), CddOptions(domains=3), seed)
     domain = Epoch(training).domain
     assert domain[0] == domain[1]
     sizes = np.bincount(domain)
@@ -179,14 +200,14 @@ def test_photographs_of_one_thing_share_domain_and_fold(seed: int, data: Trainin
 
 
 def test_fixed_domains_stay(data: TrainingSet) -> None:
-    training = Training(data, np.arange(N), stages_of(LITE), CddOptions(redraw=False), 0)
+    training = Training(data, np.arange(N), stages_of(TINY), CddOptions(redraw=False), 0)
     before = Epoch(training).domain
     training.epoch = 1
     assert np.array_equal(Epoch(training).domain, before)
 
 
 def test_the_most_suspect_of_a_domain_are_not_taught_to_its_student(data: TrainingSet) -> None:
-    training = Training(data, np.arange(N), stages_of(LITE), CddOptions(trim=0.2, batch=4), 0)
+    training = Training(data, np.arange(N), stages_of(TINY), CddOptions(trim=0.2, batch=4), 0)
     training.outside[:] = np.random.default_rng(0).permutation(N + 1)
     first = Epoch(training)
     assert taught(first) == set(range(N + 1))
@@ -203,32 +224,34 @@ def taught(epoch: Epoch) -> set[int]:
     return {int(r) for turn in epoch.turns[: epoch.first_whole] for _, rows in turn for r in rows}
 
 
-def test_without_aggregation_it_is_reverse_distillation(data: TrainingSet) -> None:
-    training = Training(data, np.arange(N), stages_of(LITE), CddOptions(aggregation=False, batch=4), 0)
+def test_without_aggregation_it_is_reverse_distillation(train: Train, data: TrainingSet) -> None:
+    training = Training(data, np.arange(N), stages_of(TINY), CddOptions(aggregation=False, batch=4), 0)
     assert training.of_domain == []
     assert Epoch(training).first_whole == 0
     plain = train(data, {"aggregation": False, "epochs": 6, "batch": 4})
-    assert plain.curve[-1].loss < 0.5 * plain.curve[0].loss
+    assert plain.curve[-1].loss < 0.6 * plain.curve[0].loss
 
 
 @pytest.mark.parametrize("choice", [{"redraw": False}, {"teacher_weight": 0.5}, {"trim": 0.0}])
-def test_every_choice_trains_and_matters(choice: dict[str, Any], data: TrainingSet, trained: Trained) -> None:
+def test_every_choice_trains_and_matters(
+    train: Train, choice: dict[str, Any], data: TrainingSet, trained: Trained
+) -> None:
     other = train(data, SHORT | choice)
     assert np.isfinite(other.out_of_fold.values).all()
     assert not same_bits(other, trained)
 
 
-def test_the_budget_in_steps_is_kept(data: TrainingSet) -> None:
+def test_the_budget_in_steps_is_kept(train: Train, data: TrainingSet) -> None:
     assert [p.step for p in train(data, budget=Budget(max_steps=3)).curve] == [1, 2, 3]
 
 
-def test_without_time_there_is_still_a_calibrated_detector(data: TrainingSet) -> None:
+def test_without_time_there_is_still_a_calibrated_detector(train: Train, data: TrainingSet) -> None:
     hasty = train(data, budget=Budget(out_of_time=lambda: True))
     assert hasty.curve == ()
     assert np.isfinite(hasty.out_of_fold.values).all()
 
 
-def test_too_few_images_are_refused_with_the_number_needed(data: TrainingSet) -> None:
+def test_too_few_images_are_refused_with_the_number_needed(train: Train, data: TrainingSet) -> None:
     ids = data.features.ids[:5]
     few = PatchFeatures(ids, data.features.patches[:5], np.arange(6), np.ones((5, 2), np.int32))
     with pytest.raises(TooFewImages, match=r"5 images of 5 different things.*at least 6 things"):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from siftline_workers.methods.learner import drawn
+
 
 @torch.no_grad()
 def pseudo_normal(
@@ -26,7 +28,7 @@ def pseudo_normal(
     for k, student in enumerate(students):
         foreign = (domain != k).nonzero()[:, 0]
         if len(foreign):
-            guesses = student([m[foreign] for m in maps])
+            guesses = drawn(student, [m[foreign] for m in maps])
             for of_stage, guess in zip(merged, guesses, strict=True):
                 of_stage.add(foreign, guess)
     return [of_stage.result() for of_stage in merged]

@@ -33,7 +33,7 @@ from siftline_workers.methods.distillation import (
     distance,
     new_student,
 )
-from siftline_workers.methods.learner import Learner
+from siftline_workers.methods.learner import Learner, drawn
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.parallel import for_each
@@ -214,14 +214,14 @@ class Epoch:
 
     def _teach_domain(self, k: int, rows: Places, rate: float) -> None:
         maps = self.training.maps(rows)
-        self.training.of_domain[k].step(lambda student: distance(maps, student(maps)), rate)
+        self.training.of_domain[k].step(lambda student: distance(maps, drawn(student, maps)), rate)
 
     def _teach_whole(self, turn: int, targets: Maps, rate: float) -> None:
         t = self.training
         maps = t.maps(self.turns[turn][0][1])
 
         def loss(student: Student) -> Tensor:
-            guesses = student(maps)
+            guesses = drawn(student, maps)
             found = distance(targets, guesses)
             if t.of_domain and self.options.teacher_weight > 0:
                 found = found + self.options.teacher_weight * trusted_distance(maps, targets, guesses)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from siftline_workers.methods.distillation import Student
+from siftline_workers.methods.neighbours import search_precision
+
+
+def drawn(student: nn.Module, maps: Sequence[Tensor]) -> list[Tensor]:
+    """A student's guesses while it learns, float32.
+
+    In between bfloat16 where the processor multiplies it itself: 7.5 ms of one core, not 12.4, for a step
+    on one tile of `lite`. Detectors score in float32.
+    """
+    fast = maps[0].device.type == "cpu" and search_precision() == torch.bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
+        guesses = student(maps)
+    return [guess.float() for guess in guesses]
 
 
 class Learner:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from siftline.imaging.tiles import join_tiles
 from siftline_workers.methods.distillation import Stages, Student, anomaly_map, distance, new_student
 from siftline_workers.methods.features import PatchFeatures
-from siftline_workers.methods.learner import Learner
+from siftline_workers.methods.learner import Learner, drawn
 from siftline_workers.methods.seeding import image_keys
 
 _BATCH = 16
@@ -76,4 +76,4 @@ class StudentSubModel:
 
 
 def _loss(maps: list[Tensor], student: Student) -> Tensor:
-    return distance(maps, student(maps))
+    return distance(maps, drawn(student, maps))
