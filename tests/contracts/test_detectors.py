@@ -72,12 +72,8 @@ def tiles(paths: list[Path]) -> NDArray[np.uint8]:
 
 
 def features_of(method: Method, paths: list[Path], folder: Path) -> PatchFeatures:
-    stored = [
-        StoredImage(
-            hashlib.sha256(content).hexdigest(), hashlib.sha256(content).hexdigest(), lambda c=content: c
-        )
-        for content in (path.read_bytes() for path in paths)
-    ]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    stored = [StoredImage(d, d, path.read_bytes) for d, path in zip(digests, paths, strict=True)]
     backbone = method.extractor(LITE, None, "cpu")
     return extract(stored, backbone, FeatureCache(folder), lambda _share: None)
 
