@@ -4,13 +4,35 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from siftline.schemas.common import Number, Strict, Text, Verdict
 
 DecisionWord = Literal["keep", "reject", "clear"]
 ReviewFilter = Literal["keep", "reject", "any", "none"]
 MOST_DECISIONS = 10_000
+Finite = Annotated[float, Field(allow_inf_nan=False), Number]
+_EITHER: JsonDict = {
+    "oneOf": [
+        {
+            "required": ["decisions"],
+            "properties": {
+                "decisions": {"type": "array"},
+                "filter": {"type": "null"},
+                "decision": {"type": "null"},
+            },
+        },
+        {
+            "required": ["filter", "decision"],
+            "properties": {
+                "decisions": {"type": "null"},
+                "filter": {"type": "object"},
+                "decision": {"type": "string"},
+            },
+        },
+    ]
+}
 
 
 class Decision(Strict):
@@ -21,22 +43,24 @@ class Decision(Strict):
 class Selection(Strict):
     """Which images of a version: all that fit every condition that is given."""
 
-    version: Annotated[int, Number] | None = Field(
-        None, ge=1, lt=2**31, description="Version the conditions speak of; the newest if unset."
+    version: Annotated[int, Field(ge=1, lt=2**31), Number] | None = Field(
+        None, description="Version the conditions speak of; the newest if unset."
     )
     verdict: Verdict | None = None
     needs_review: bool | None = Field(None, strict=True)
     review: ReviewFilter | None = Field(
         None, description="What a person has said: that word, anything, or nothing."
     )
-    min_score: Annotated[float, Number] | None = Field(None, allow_inf_nan=False)
-    max_score: Annotated[float, Number] | None = Field(None, allow_inf_nan=False)
-    cluster: Annotated[int, Number] | None = Field(None, ge=0, lt=2**31)
+    min_score: Finite | None = None
+    max_score: Finite | None = None
+    cluster: Annotated[int, Field(ge=0, lt=2**31), Number] | None = None
     name_contains: Text | None = Field(None, max_length=200)
 
 
 class NewReviews(Strict):
     """Either `decisions`, or one `decision` for all images of `filter`."""
+
+    model_config = ConfigDict(json_schema_extra=_EITHER)
 
     decisions: list[Decision] | None = Field(None, min_length=1, max_length=MOST_DECISIONS)
     filter: Selection | None = None
@@ -79,13 +103,11 @@ class UndoneReviews(ReviewBatch):
 class NewRecut(Strict):
     """How to cut the newest version's signals anew; what is unset stays as it was."""
 
-    cost_ratio: Annotated[float, Number] | None = Field(
-        None, gt=0, le=100, description="Cost of keeping a bad image over that of losing a good one."
+    cost_ratio: Annotated[float, Field(gt=0, le=100), Number] | None = Field(
+        None, description="Cost of keeping a bad image over that of losing a good one."
     )
-    cut_score: Annotated[float, Number] | None = Field(
-        None,
-        allow_inf_nan=False,
-        description="Images above this score are suspect; instead of a cut found by the cost.",
+    cut_score: Finite | None = Field(
+        None, description="Images above this score are suspect; instead of a cut found by the cost."
     )
 
 

@@ -185,10 +185,10 @@ def request_recut(session: Session, dataset_id: UUID, new: schemas.NewRecut, *, 
 
     Raises NotFound, PurificationNotReady, and Unprocessable for a cut both by cost and by score.
     """
-    if new.cost_ratio is not None and new.cut_score is not None:
-        raise Unprocessable("Cut by `cost_ratio` or at `cut_score`, not both.")
     datasets.lock(session, dataset_id)
     base = purification.find(session, dataset_id, None)
+    if new.cost_ratio is not None and new.cut_score is not None:
+        raise Unprocessable("Cut by `cost_ratio` or at `cut_score`, not both.")
     params = {"version": base.version} | new.model_dump(mode="json", exclude_none=True)
     return job_answers.describe(enqueue(session, bell, dataset_id, JobKind.RECUT, params), now(session))
 

@@ -16,7 +16,12 @@ router = APIRouter(prefix="/datasets/{dataset_id}", tags=["exports"])
 
 FILE = {"schema": {"type": "string", "format": "binary"}}
 FILES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {kind.partition(";")[0]: FILE for kind in exports.MEDIA_TYPES.values()}}
+    200: {
+        "content": {
+            **{kind.partition(";")[0]: FILE for kind in exports.MEDIA_TYPES.values()},
+            exports.MEDIA_TYPES["coco"]: {"schema": {"type": "object"}},
+        }
+    }
 }
 
 

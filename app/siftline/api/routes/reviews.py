@@ -17,9 +17,9 @@ from siftline.services import review
 router = APIRouter(prefix="/datasets/{dataset_id}", tags=["reviews"])
 
 IfMatch = Annotated[
-    str | None,
+    str,
     Header(
-        pattern=r'^(\*|"[0-9]{1,9}")$',
+        pattern=r'^(\*|"[0-9]{1,9}")?$',
         description="The `ETag` you have seen: 412 if somebody else decided on one of the images since.",
     ),
 ]
@@ -29,8 +29,8 @@ def _tag(revision: int) -> dict[str, str]:
     return {"ETag": f'"{revision}"'}
 
 
-def _revision(if_match: str | None) -> int | None:
-    return None if if_match in (None, "*") else int(if_match.strip('"'))
+def _revision(if_match: str) -> int | None:
+    return None if if_match in ("", "*") else int(if_match.strip('"'))
 
 
 @router.post("/reviews", status_code=201, response_model=schemas.ReviewBatch)
@@ -41,7 +41,7 @@ def decide(
     dataset_id: UUID,
     new: schemas.NewReviews,
     *,
-    if_match: IfMatch = None,
+    if_match: IfMatch = "",
     key: Key = None,
 ) -> Response:
     """Keep, reject or clear images, named or by a filter: all of them, or none and a problem."""
