@@ -44,6 +44,8 @@ DESCRIPTION = (
     "Cleans the training sets of visual-inspection models: images in, a ranked clean/suspect split out."
 )
 INGESTS_AT_ONCE = 4
+# Routes are tried in this order, at some 10 µs each: first the one that CI waits for.
+NOUNS = (scoring, datasets, purifications, reviews, exports, plots, detectors, images, jobs, keys, system)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -70,8 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(authorize)],
     )
     app.state.parts = parts
-    # Routes are tried in this order, at 10 µs each: first the one that CI waits for.
-    for noun in (scoring, datasets, purifications, reviews, exports, plots, detectors, images, jobs, keys, system):
+    for noun in NOUNS:
         app.include_router(noun.router)
     web.install(app)
     errors.install(app)
