@@ -50,6 +50,11 @@ def of_dataset(session: Session, dataset_id: UUID) -> Iterator[Image]:
     return iter(session.scalars(query.execution_options(yield_per=1000)))
 
 
+def names(session: Session, image_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Of a page of images; those that are gone are left out."""
+    return dict(session.execute(select(Image.id, Image.name).where(Image.id.in_(image_ids))).all())
+
+
 def counts(session: Session, dataset_ids: Sequence[UUID]) -> dict[UUID, int]:
     """Number of images of each dataset that has any."""
     rows = session.execute(
