@@ -43,10 +43,9 @@ def likeness(
 
     for_each(compare, 0, features.n_images, on_progress)
     typical = _typical(features, projection, heat, seed)
-    if not typical > 0:
-        return (far == 0).astype(np.float32)
-    alike: NDArray[np.float32] = np.clip(1 - far / typical, 0, 1).astype(np.float32)
-    return alike
+    # In a set of one picture over and over, only that picture is alike.
+    alike = np.clip(1 - far / typical, 0, 1) if typical > 0 else far == 0
+    return np.asarray(alike, np.float32)
 
 
 def sample_of(features: PatchFeatures, seed: int = 0) -> list[int]:
