@@ -1,8 +1,8 @@
 """Server time of the review page on a dataset of 50,000 images: `python -m benchmarks.review_page`.
 
-The rows are made up and written straight into the database (SQLite, or `--database-url` of an empty PostgreSQL
-database); the service is real, in a process of its own, over HTTP on loopback. What a browser does between the
-answers is not in these figures. Needs about 150 MB of disk and a minute.
+The rows are made up and written straight into the database (SQLite, or `--database-url` of an empty
+PostgreSQL database); the service is real, in a process of its own, over HTTP on loopback. What a browser does
+between the answers is not in these figures. Needs about 150 MB of disk and a minute.
 """
 
 from __future__ import annotations
@@ -142,8 +142,9 @@ def served(settings: Settings) -> Iterator[httpx2.Client]:
         ["env", *url, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        assert process.stdout is not None
-        address = next(word for line in process.stdout for word in line.split() if word.startswith("http://"))
+        address = next(
+            word for line in process.stdout or () for word in line.split() if word.startswith("http://")
+        )
         with httpx2.Client(base_url=address, timeout=60) as client:
             yield client
     finally:

@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import elpv_dataset
 import httpx2
@@ -55,7 +54,9 @@ class Site:
     def said(self) -> dict[str, tuple[str | None, str | None]]:
         """(what a person said, who) of every image, by rank as the server tells it."""
         with self.client() as client:
-            items = client.get(f"/datasets/{self.dataset}/purified?limit=1000").raise_for_status().json()["items"]
+            items = (
+                client.get(f"/datasets/{self.dataset}/purified?limit=1000").raise_for_status().json()["items"]
+            )
         return {item["name"]: (item["review"], item["reviewed_by"]) for item in items}
 
 
@@ -105,6 +106,7 @@ class Opener:
     def __init__(self, browser: Browser, site: Site) -> None:
         self._browser, self._site = browser, site
         self._contexts: list[BrowserContext] = []
+        self._faults: list[str] = []
 
     def __call__(self, path: str, who: str | None = None, *, phone: bool = False, dark: bool = False) -> Page:
         context = self._browser.new_context(
@@ -119,21 +121,15 @@ class Opener:
         origin = {"Origin": self._site.url}
         context.request.post("/signin", form={"key": key}, headers=origin, max_redirects=0)
         page = context.new_page()
-        page.faults = []  # type: ignore[attr-defined]
-        page.on("pageerror", lambda error: page.faults.append(str(error)))  # type: ignore[attr-defined]
+        page.on("pageerror", lambda error: self._faults.append(str(error)))
         page.goto(path)
         return page
 
     def close(self) -> list[str]:
         """What scripts stumbled over."""
-        faults = [fault for context in self._contexts for page in context.pages for fault in _faults(page)]
         for context in self._contexts:
             context.close()
-        return faults
-
-
-def _faults(page: Any) -> list[str]:
-    return list(getattr(page, "faults", []))
+        return self._faults
 
 
 @pytest.fixture

@@ -47,9 +47,7 @@ def test_undo_brings_back_what_stood_before(opened: Opener, gallery: str, site: 
     assert site.said()[first] == (None, None)
 
 
-def test_a_selection_is_decided_at_once(
-    opened: Opener, gallery: str, site: Site
-) -> None:
+def test_a_selection_is_decided_at_once(opened: Opener, gallery: str, site: Site) -> None:
     page = opened(gallery, "anna")
     shown = names(page)
     cards(page).nth(1).click()
@@ -143,7 +141,9 @@ def _both_decide(anna: Page, ben: Page) -> str:
     expect_tag(anna, first, "Rejected")
     ben.unroute_all(behavior="wait")
     ben.keyboard.press("k")
-    expect(ben.get_by_role("dialog", name="Somebody else was faster")).to_contain_text(f"{first}: reject, anna")
+    expect(ben.get_by_role("dialog", name="Somebody else was faster")).to_contain_text(
+        f"{first}: reject, anna"
+    )
     return first
 
 
