@@ -9,14 +9,14 @@ from pathlib import Path
 import elpv_dataset
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from tests.integration.served import serve
 
 KEY = "k" * 40
 PEOPLE = {"olga": "admin", "anna": "reviewer", "ben": "reviewer", "vera": "viewer"}
-DESKTOP = {"width": 1280, "height": 860}
-PHONE = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 860}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
 

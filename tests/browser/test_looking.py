@@ -1,4 +1,4 @@
-"""Uploading, the cut, the large view, a long list, the keyboard alone, and what axe-core says of all pages."""
+"""Uploading, the cut, the large view, a long list, the keyboard alone, axe-core on every page."""
 
 import re
 from pathlib import Path
