@@ -13,8 +13,7 @@ READY := $(VENV)/.ready
 SOURCES := app workers migrations benchmarks tests
 MAX_LINES := 300
 DATA ?= ../shared/data/magnetic_tile
-# Every benchmark that runs without being told more.
-TABLES := $(patsubst benchmarks/%.py,benchmarks.%,$(filter-out %/demo.py %/extraction_speed.py,$(wildcard benchmarks/*.py)))
+TABLES := purify detect distillation serving review_page
 
 .PHONY: help
 help: ## Show this list
@@ -33,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 
 .PHONY: demo
 demo: $(READY) ## Purify 600 real solar-cell images through a real server; writes out/demo
-	@$(BIN)/python benchmarks/demo.py
+	@$(BIN)/python -m benchmarks.demo
 
 .PHONY: serve
 serve: $(READY) ## Start the API and one worker on 127.0.0.1:8000
@@ -65,7 +64,7 @@ format: $(READY) ## Let ruff format and fix what it can
 .PHONY: bench
 bench: $(READY) ## Quality and speed tables on labelled images (long; DATA=folder of images)
 	@$(BIN)/python -m benchmarks.extraction_speed $(DATA)
-	@for table in $(TABLES); do echo "== $$table"; $(BIN)/python -m "$$table"; done
+	@for table in $(TABLES); do echo "== $$table"; $(BIN)/python -m "benchmarks.$$table"; done
 
 .PHONY: clean
 clean: ## Remove .venv, caches and out/

@@ -1,7 +1,8 @@
 """600 real solar cells, 60 of them defective, through a real server: `make demo`.
 
-What goes over HTTP is pixels under neutral names. The labels are read here, after the answer is in, to say
-how many of the suspects are real defects. Writes ranking.json, contact-sheet.png and server.log to out/demo.
+They are ranked and split, a FUN-AD detector is trained on the clean ones, and judges 60 cells it has not
+seen. What goes over HTTP is pixels under neutral names. The labels are read here, after the answers are in,
+to say what is right. Writes ranking.json, contact-sheet.png, verdicts.png and server.log to out/demo.
 
 Cells: ELPV dataset (Buerhop-Lutz et al. 2018, Deitsch et al. 2019, 2021), CC BY-NC-SA 4.0.
 """
@@ -9,14 +10,12 @@ Cells: ELPV dataset (Buerhop-Lutz et al. 2018, Deitsch et al. 2019, 2021), CC BY
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import demo_detector
+from benchmarks.demo_server import serving
 from siftline import Client, SiftlineError
 from siftline.cli.output import (
     JobProgress,
@@ -44,7 +45,6 @@ from siftline.schemas import DatasetOptions, Job, Purified, PurifiedItem
 LIST = Path(__file__).with_name("demo_list.json")
 OUT = Path("out/demo")
 SHEET_IMAGES = 16
-START_PATIENCE_S = 60.0
 
 
 def main() -> int:
@@ -57,23 +57,30 @@ def main() -> int:
     fresh(given.out)
     originals = zip_of_cells(given.out / "cells.zip")
     with serving(given.out) as url, Client(url) as client, said_in_one_line(given.out):
-        say(f"Siftline is at {url}; the page of its API is {url}/docs")
+        say(f"Siftline is at {url}; open it to watch")
         split = purified_by(client, given.out / "cells.zip", given.seed)
         print_purified(split, top=10)
         for line in verdict_on(split, originals):
             say(line)
         write_json(given.out / "ranking.json", split)
         (given.out / "contact-sheet.png").write_bytes(sheet_of(client, split.items[:SHEET_IMAGES]))
+        detector = demo_detector.detector_from(client, split)
+        cells = demo_detector.neutral(demo_list("unseen"), elpv_folder() / "images")
+        answer = demo_detector.judged_by(client, detector, cells)
+        for line in demo_detector.lines_about(answer, defects_among(cells)):
+            say(line)
+        (given.out / "verdicts.png").write_bytes(demo_detector.sheet_of(answer, cells))
         say(f"\nDone in {duration(time.monotonic() - began)}. Written:")
         say(f"  {given.out / 'ranking.json'}        every image, ranked")
         say(f"  {given.out / 'contact-sheet.png'}   the {SHEET_IMAGES} most suspect beside their heat maps")
+        say(f"  {given.out / 'verdicts.png'}        unseen cells, as the detector sees them")
         if given.keep:
-            say(f"\nThe server stays at {url} until Ctrl-C: {url}/datasets/{split.dataset_id}/purified")
+            say(f"\nThe server stays at {url} until Ctrl-C: {url}/d/{split.dataset_id}")
             with suppress(KeyboardInterrupt):
                 signal.pause()
     command = os.path.relpath(Path(sys.executable).with_name("siftline"))
     say(f"To look again: {command} serve --data-dir {given.out / 'data'}")
-    say(f"then open http://127.0.0.1:8000/datasets/{split.dataset_id}/purified")
+    say(f"then open http://127.0.0.1:8000/d/{split.dataset_id}")
     return 0
 
 
@@ -100,53 +107,19 @@ def elpv_folder() -> Path:
     return Path(spec.origin).parent / "data"
 
 
+def demo_list(name: str) -> list[str]:
+    cells: list[str] = json.loads(LIST.read_text())[name]
+    return cells
+
+
 def zip_of_cells(path: Path) -> dict[str, str]:
     """Write the demo's cells under names that say nothing; returns original name by sent name."""
-    cells: list[str] = json.loads(LIST.read_text())["cells"]
+    cells = demo_list("cells")
     originals = {f"cell-{number:03}.png": cell for number, cell in enumerate(cells, start=1)}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, cell in originals.items():
             archive.write(elpv_folder() / "images" / cell, name)
     return originals
-
-
-@contextmanager
-def serving(out: Path, **settings: str) -> Iterator[str]:
-    """`siftline serve` on a free port and a fresh data folder for the time of a `with`: its address.
-
-    `settings` are environment variables.
-    """
-    log = out / "server.log"
-    command = [sys.executable, "-m", "siftline", "serve", "--port", "0", "--data-dir", str(out / "data")]
-    with log.open("wb") as sink:
-        # Its own session: Ctrl-C reaches this program, which then stops the server in order.
-        server = subprocess.Popen(
-            command, stdout=sink, stderr=sink, start_new_session=True, env=environment() | settings
-        )
-    try:
-        yield address_in(log, server)
-    finally:
-        server.terminate()
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def environment() -> dict[str, str]:
-    """Ours without SIFTLINE_*: the demo shows the defaults, and never touches a database that is in use."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SIFTLINE_")}
-
-
-def address_in(log: Path, server: "subprocess.Popen[bytes]") -> str:
-    deadline = time.monotonic() + START_PATIENCE_S
-    while time.monotonic() < deadline and server.poll() is None:
-        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-        if found:
-            return found.group()
-        time.sleep(0.1)
-    raise SystemExit(f"The server did not start. Its log, {log}:\n{log.read_text()}")
 
 
 def purified_by(client: Client, archive: Path, seed: int) -> Purified:
@@ -186,10 +159,20 @@ class Truth:
     suspect: NDArray[np.bool_]
 
 
+def probabilities() -> dict[str, float]:
+    """The labels: how likely the experts called each cell defective."""
+    rows = (line.split() for line in (elpv_folder() / "labels.csv").read_text().splitlines())
+    return {Path(path).name: float(value) for path, value, _ in rows}
+
+
+def defects_among(cells: Mapping[str, Path]) -> dict[str, bool]:
+    probability = probabilities()
+    return {name: probability[path.name] == 1.0 for name, path in cells.items()}
+
+
 def truth_of(split: Purified, originals: dict[str, str]) -> Truth:
     """The labels, met with the answer for the first time here."""
-    rows = (line.split() for line in (elpv_folder() / "labels.csv").read_text().splitlines())
-    probability = {Path(path).name: float(value) for path, value, _ in rows}
+    probability = probabilities()
     return Truth(
         defective=np.array([probability[originals[item.name]] == 1.0 for item in split.items]),
         suspect=np.array([item.verdict == "suspect" for item in split.items]),

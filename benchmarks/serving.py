@@ -29,7 +29,8 @@ from uuid import UUID
 import numpy as np
 import psutil
 
-from benchmarks.demo import elpv_folder, serving
+from benchmarks.demo import elpv_folder
+from benchmarks.demo_server import serving
 from siftline import Client
 from siftline.imaging import ImageLimits, decode_rgb
 from siftline.imaging.tiles import to_tiles
