@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_core_python.sync_playwright import Axe  # type: ignore[import-untyped]  # ships no types
+from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from benchmarks.review_page import fill

@@ -89,7 +89,7 @@ def test_five_thousand_files_need_one_open_file_at_a_time(tmp_path: Path) -> Non
 
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"x" * 600_000)
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int | None]] = []
     body = MultipartBody({}, find_files([tmp_path / "x.png"]), lambda sent, total: seen.append((sent, total)))
     b"".join(body)
     assert seen[-1] == (body.size, body.size)

@@ -64,7 +64,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         "/datasets/{dataset_id}/images": {"multipart/form-data": {"schema": BATCH}},
         "/detectors/{detector_id}/score": {
             "multipart/form-data": {"schema": BATCH},
-            **dict.fromkeys((*MEDIA_TYPES.values(), "application/octet-stream"), {"schema": BINARY}),
+            **{kind: {"schema": BINARY} for kind in (*MEDIA_TYPES.values(), "application/octet-stream")},
         },
     }.items():
         document["paths"][path]["post"]["requestBody"] = {"required": True, "content": kinds}

@@ -46,7 +46,8 @@ def calibrate(scores: NDArray[np.float32], target_fpr: float, review_fpr: float)
 
     `scores` (n,) of good images, in any order. The conformal quantile: the ceil((n + 1)(1 - fpr))-th
     smallest score. With fewer than 1 / fpr - 1 images no finite threshold can promise that much;
-    then it is the largest score, and the promise is 1 / (n + 1) instead. ValueError without scores or for rates outside 0..1.
+    then it is the largest score, and the promise is 1 / (n + 1) instead. ValueError without scores or for
+    rates outside 0..1.
     """
     if not 0 < target_fpr < 1 or not 0 < review_fpr < 1:
         raise ValueError("false-alarm rates must be between 0 and 1")

@@ -28,8 +28,8 @@ class TrainOptions(Strict):
     )
     max_minutes: Annotated[float, Field(gt=0, le=10_000), Number] | None = Field(
         None,
-        description="Training stops there with what it has; calibration comes on top. A training whose worker "
-        "died starts counting anew.",
+        description="Training stops there with what it has; calibration comes on top. A training whose "
+        "worker died starts counting anew.",
     )
     max_steps: Annotated[int, Field(ge=1, le=10**8), Number] | None = Field(
         None, description="Optimiser steps of the final model."

@@ -1,4 +1,4 @@
-"""Read an unpacked `mvtec` export with anomalib's own folder data module; prints how many images it found where."""
+"""Read an unpacked `mvtec` export with anomalib's own folder data module; prints how many it found where."""
 
 import json
 import sys
@@ -19,4 +19,4 @@ train = sum(len(batch.image) for batch in data.train_dataloader())
 test = [int(label) for batch in data.test_dataloader() for label in batch.gt_label]
 val = [int(label) for batch in data.val_dataloader() for label in batch.gt_label]
 held = test + val
-print(json.dumps({"train": train, "normal": held.count(0), "suspect": held.count(1)}))
+sys.stdout.write(json.dumps({"train": train, "normal": held.count(0), "suspect": held.count(1)}))

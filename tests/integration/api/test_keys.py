@@ -54,7 +54,7 @@ def routes_of(api: TestClient) -> Iterator[tuple[str, str]]:
 def hidden_routes_of(api: TestClient) -> Iterator[tuple[str, str]]:
     for route in api.app.routes:  # type: ignore[attr-defined]  # it is our FastAPI application
         if isinstance(route, APIRoute):
-            for method in route.methods:
+            for method in route.methods or ():
                 yield method, route.path_format
 
 
@@ -171,7 +171,7 @@ def test_a_forged_old_or_orphaned_cookie_opens_nothing(
     api.post("/signin", data={"key": keys["viewer"]}, follow_redirects=False)
     good = api.cookies[COOKIE]
     for cookie in (good[:-2] + "xx", "", "[]", good.partition(".")[0] + ".a.b", "ü"):
-        headers = {"Cookie": f"{COOKIE}={cookie}".encode()}
+        headers = {b"Cookie": f"{COOKIE}={cookie}".encode()}
         assert is_problem(TestClient.get(fresh(api), "/datasets", headers=headers), 401, "unauthorized")
     monkeypatch.setattr(keyring, "SESSION_S", -1)
     assert is_problem(api.get("/datasets"), 401, "unauthorized")
@@ -193,7 +193,7 @@ def test_the_settings_key_is_an_admins_and_its_sessions_end_with_it(
     api_with: Callable[..., TestClient],
 ) -> None:
     first = api_with(api_key=SecretStr("schlüssel"))
-    assert first.get("/keys", headers={"X-API-Key": "schlüssel".encode()}).status_code == 200
+    assert first.get("/keys", headers={b"X-API-Key": "schlüssel".encode()}).status_code == 200
     first.post("/signin", data={"key": "schlüssel"}, follow_redirects=False)
     assert first.get("/keys").status_code == 200
     second = api_with(api_key=SecretStr("another"))
