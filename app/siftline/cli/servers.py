@@ -143,11 +143,18 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _refuse_open_door(settings: Settings) -> None:
     from siftline.access.gate import is_loopback
+    from siftline.cli.database import opened_database
+    from siftline.store import keys
 
-    if settings.api_key is None and not is_loopback(settings.host):
+    if settings.api_key is not None or is_loopback(settings.host):
+        return
+    with opened_database(settings) as session:
+        is_locked = keys.count_valid(session) > 0
+    if not is_locked:
         raise Unprocessable(
             f"Refusing to serve {settings.host} without a key: anybody on the network could read and delete. "
-            "Set SIFTLINE_API_KEY, or listen on 127.0.0.1."
+            "Make one (siftline key create NAME --role admin --local), set SIFTLINE_API_KEY, or listen on "
+            "127.0.0.1."
         )
 
 
