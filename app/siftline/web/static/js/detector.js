@@ -17,7 +17,7 @@ async function load() {
   byId("name").textContent = detector.name;
   byId("state").replaceChildren(h("span", { class: `badge ${BADGES[detector.state] ?? ""}` }, detector.state));
   byId("failed").textContent = detector.state === "failed" ? (detector.job.error?.detail ?? "The training failed.") : "";
-  byId("cards").replaceChildren(...[about(detector), calibration(detector), curve(detector), artifacts(detector)].filter(Boolean));
+  byId("cards").replaceChildren(...[about(detector), calibration(detector), curve(detector), pictures(detector), artifacts(detector)].filter(Boolean));
   if (byId("score")) byId("score").hidden = detector.state !== "ready";
   if (detector.state === "training") watch(detector.job).catch(complain);
 }
@@ -62,6 +62,11 @@ function calibration({ calibration: found }) {
 
 function curve({ curve: points }) {
   return points.length > 1 && card("Training loss", drawCurve(points));
+}
+
+function pictures({ artifacts: list }) {
+  const drawn = list.filter((one) => one.media_type === "image/png");
+  return drawn.length > 0 && card("Training and calibration", ...drawn.map((one) => h("img", { class: "drawn", src: one.url, alt: one.name, loading: "lazy" })));
 }
 
 function artifacts({ artifacts: list }) {
