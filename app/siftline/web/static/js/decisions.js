@@ -7,6 +7,7 @@ import { complain, say } from "./toast.js";
 
 const DONE = { keep: "Kept", reject: "Rejected", clear: "Cleared" };
 const LOOK_EVERY_MS = 5000;
+const MOST_AT_ONCE = 10_000; // schemas.MOST_DECISIONS
 
 export class Decisions extends EventTarget {
   #batches = []; // of this window: { id, before }, so that undo shows at once what comes back
@@ -38,6 +39,7 @@ export class Decisions extends EventTarget {
 
   /** One word on these images; near-duplicates come with the card that stands for them. */
   decide(word, imageIds) {
+    if (imageIds.length > MOST_AT_ONCE) return say("Too many to name one by one: use “All of these” with a filter", { bad: true });
     const before = {};
     for (const id of imageIds) {
       const item = this.items.find(id);
@@ -47,6 +49,7 @@ export class Decisions extends EventTarget {
     this.#changed();
     this.outbox.add({ kind: "reviews", body: { decisions: imageIds.map((image_id) => ({ image_id, decision: word })) }, revision: this.seen, before });
     if (imageIds.length > 1) say(`${DONE[word]} ${plural(imageIds.length, "image")}`);
+    return undefined;
   }
 
   /** One word on all images that fit. */
@@ -66,7 +69,7 @@ export class Decisions extends EventTarget {
     this.outbox.add({ kind: "undo", body: known ? { batch_id: known.id } : {} });
   }
 
-  #restore(before) {
+  #restore(before = {}) {
     for (const [id, fields] of Object.entries(before)) this.items.patch(id, { ...fields, pending: false });
     this.#changed();
   }
