@@ -7,6 +7,7 @@ import { complain, say } from "./toast.js";
 
 const DONE = { keep: "Kept", reject: "Rejected", clear: "Cleared" };
 const LOOK_EVERY_MS = 5000;
+const NOTHING_NEW = { revision: 0, complete: true, images: [] };
 const MOST_AT_ONCE = 10_000; // schemas.MOST_DECISIONS
 
 export class Decisions extends EventTarget {
@@ -82,7 +83,9 @@ export class Decisions extends EventTarget {
       for (const id of ids) this.items.patch(id, { pending: false, reviewed_by: batch.by, reviewed_at: batch.at });
       this.seen = batch.revision; // nobody else came in between: nothing to read
     } else {
-      await this.catchUp().catch(() => {});
+      // Somebody else came in between, or the answer is one that was lost before: what stands now, these included.
+      const since = Math.min(this.seen, batch.revision - 1);
+      this.#take(await get(`/d/${this.dataset}/changes?since=${since}`).catch(() => NOTHING_NEW));
     }
     if (entry.body.filter) {
       say(`${DONE[entry.body.decision]} ${plural(batch.images, "image")}`);
