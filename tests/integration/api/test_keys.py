@@ -194,6 +194,10 @@ def test_the_settings_key_is_an_admins_and_its_sessions_end_with_it(
 ) -> None:
     first = api_with(api_key=SecretStr("schlüssel"))
     assert first.get("/keys", headers={b"X-API-Key": "schlüssel".encode()}).status_code == 200
+    reviewer = first.post(
+        "/keys", json={"name": "r", "role": "reviewer"}, headers={b"X-API-Key": "schlüssel".encode()}
+    )
+    assert reviewer.status_code == 201
     first.post("/signin", data={"key": "schlüssel"}, follow_redirects=False)
     assert first.get("/keys").status_code == 200
     second = api_with(api_key=SecretStr("another"))

@@ -105,15 +105,7 @@ def rank(
             )
         with stages.stage("split"):
             fused = _fused(graph, groups, subset, pseudo)
-            outcome = split.decide(
-                fused.scores,
-                fused.signals,
-                cost_ratio=options.cost_ratio,
-                prior=options.contamination_hint,
-                groups=groups.group.tolist(),
-                seed=options.seed,
-                decided=decided,
-            )
+            outcome = _split(fused, groups, options, decided)
             heat = fusion.heat_maps({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
         with stages.stage("explain") as progress:
             looks_clean = np.array([verdict == "clean" for verdict in outcome.verdict])
@@ -148,6 +140,20 @@ def _fused(
         "funad": pseudo.scores,
     }
     return fusion.fuse(signals, groups)
+
+
+def _split(
+    fused: FusedScores, groups: NearDuplicates, options: RankOptions, decided: Mapping[ImageId, bool] | None
+) -> Split:
+    return split.decide(
+        fused.scores,
+        fused.signals,
+        cost_ratio=options.cost_ratio,
+        prior=options.contamination_hint,
+        groups=groups.group.tolist(),
+        seed=options.seed,
+        decided=decided,
+    )
 
 
 def _part(progress: Progress, begin: float, end: float) -> Progress:

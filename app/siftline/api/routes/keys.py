@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from siftline import schemas
-from siftline.access.deps import PartsDep, Reading
+from siftline.access.deps import Parts, PartsDep, Reading
 from siftline.access.gate import COOKIE
 from siftline.access.keyring import SESSION_S
 from siftline.access.principal import PrincipalDep
@@ -22,7 +22,7 @@ router = APIRouter(tags=["keys"])
 def create_key(parts: PartsDep, principal: PrincipalDep, new: schemas.NewKey) -> schemas.KeyCreated:
     """Make a key; the answer is the only place it is ever shown. From the first on, nobody enters without."""
     with transaction(parts.sessions) as session:
-        created = keys.create(session, new, by=principal.name)
+        created = keys.create(session, new, by=principal.name, has_master=_has_master(parts))
     parts.keyring.forget()
     return created
 
@@ -37,7 +37,7 @@ def list_keys(session: Reading) -> list[schemas.Key]:
 def revoke_key(parts: PartsDep, principal: PrincipalDep, key_id: UUID) -> None:
     """It opens nothing any more, on other API hosts within seconds; its name stays with what it did."""
     with transaction(parts.sessions) as session:
-        keys.revoke(session, key_id, by=principal.name)
+        keys.revoke(session, key_id, by=principal.name, has_master=_has_master(parts))
     parts.keyring.forget()
 
 
@@ -63,6 +63,10 @@ async def sign_out() -> Response:
     answer = RedirectResponse("/signin", status_code=303)
     answer.delete_cookie(COOKIE)
     return answer
+
+
+def _has_master(parts: Parts) -> bool:
+    return parts.settings.api_key is not None
 
 
 def _here(path: str) -> str:
