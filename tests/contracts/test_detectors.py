@@ -17,7 +17,6 @@ from PIL import Image
 
 from siftline.domain.calibration import calibrate
 from siftline.imaging.tiles import to_tiles
-from siftline_workers.methods import near_duplicates
 from siftline_workers.methods.backbones import PRESETS
 from siftline_workers.methods.detector_table import DETECTORS
 from siftline_workers.methods.detectors import Budget, Method, TooFewImages, Trained, TrainingSet
@@ -201,11 +200,14 @@ def false_alarms_expected(calibrated_on: int, fpr: float, unseen: int) -> tuple[
 
 
 def test_the_wanted_share_of_unseen_good_images_is_called_defect(cache_folder: Path) -> None:
-    """The same machinery calibrates every method (cross-conformal here, on 160 images)."""
+    """Cross-conformal on 160 images, each of another cell. With axes fitted on all folds at once it was .5 %
+    where 10 % was wanted.
+    """
     method = DETECTORS["funad"]
     cells = good_cells()
     features = features_of(method, cells[:160], cache_folder)
-    trained = train(method, TrainingSet(features, near_duplicates.find(features)), MemoryKeeper(), steps=40)
+    cells_apart = NearDuplicates(features.ids, np.arange(features.n_images))
+    trained = train(method, TrainingSet(features, cells_apart), MemoryKeeper(), steps=40)
     found = calibrate(trained.out_of_fold.values, target_fpr=0.1, review_fpr=0.2)
     unseen = features_of(method, cells[160:460], cache_folder)
     scores = scores_of(trained, unseen)

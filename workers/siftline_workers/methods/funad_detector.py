@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,7 +17,7 @@ from torch import nn
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.backbones import Backbone, Preset, load_backbone, load_embedder
 from siftline_workers.methods.detectors import Budget, CurvePoint, Keeper, TooFewImages, Trained, TrainingSet
-from siftline_workers.methods.funad_detector_data import prepare, tiles_of
+from siftline_workers.methods.funad_detector_data import Sample, draw, of_images, tiles_of
 from siftline_workers.methods.funad_detector_head import HeadOptions, HeadTraining
 from siftline_workers.methods.funad_detector_network import FunadNetwork
 from siftline_workers.methods.funad_faithful import FaithfulOptions, FaithfulTraining
@@ -26,7 +27,7 @@ from siftline_workers.methods.seeding import Progress
 
 _FOLDS = 5
 _LEAST_THINGS = 2 * _FOLDS
-_PREPARED, _FINAL, _TRAINED = 0.25, 0.4, 0.9  # shares of the time done, as measured
+_DRAWN, _READY, _FINAL, _COMPARED, _TRAINED = 0.1, 0.15, 0.3, 0.4, 0.9  # shares of the time done, as measured
 
 
 class Funad:
@@ -96,21 +97,19 @@ class _Run:
 
     def cross_fitted(self) -> _Fitted:
         """On all images; for calibration each fold is scored by memory and head of the others."""
-        prepared = prepare(self.data, self.grid, self.seed, self.keeper, self._part(0.0, _PREPARED))
+        sample = draw(self.data, self.grid, self.seed, self._part(0.0, _DRAWN))
         steps = self.budget.max_steps
         options = HeadOptions() if steps is None else HeadOptions(steps=steps)
-        everyone = np.ones(len(self.fold), bool)
-        final = HeadTraining(prepared, everyone, options, self.keeper, seed=self.seed, name="final")
-        _train([final], self.budget.out_of_time, self._part(_PREPARED, _FINAL))
+        final = self._head(
+            sample, np.ones(len(self.fold), bool), options, "final", self._part(_DRAWN, _FINAL)
+        )
+        _train([final], self.budget.out_of_time, self._part(_DRAWN, _FINAL))
         # As many steps as the final one had time for: they stand for it.
         options = replace(options, steps=final.step)
-        others = [
-            HeadTraining(
-                prepared, self.fold != f, options, self.keeper, seed=self.seed + 1 + f, name=f"fold-{f}"
-            )
-            for f in range(_FOLDS)
-        ]
-        _train(others, lambda: False, self._part(_FINAL, _TRAINED))
+        edges = np.linspace(_FINAL, _COMPARED, _FOLDS + 1)
+        ready = [self._part(begin, end) for begin, end in pairwise(edges.tolist())]
+        others = [self._head(sample, self.fold != f, options, f"fold-{f}", ready[f]) for f in range(_FOLDS)]
+        _train(others, lambda: False, self._part(_COMPARED, _TRAINED))
         scorers = [head.scorer() for head in others]
         scored = self._scores(np.arange(len(self.fold)), [scorers[f] for f in self.fold])
         return _Fitted(final.scorer(), scored, f"{_FOLDS}-fold cross-conformal", final.curve)
@@ -126,6 +125,18 @@ class _Run:
         scorer = training.scorer.eval()
         scored = self._scores(unseen, [scorer] * len(unseen))
         return _Fitted(scorer, scored, "held-out fifth", training.curve)
+
+    def _head(
+        self,
+        sample: Sample,
+        seen: NDArray[np.bool_],
+        options: HeadOptions,
+        name: str,
+        on_progress: Progress,
+    ) -> HeadTraining:
+        # All heads start from the same weights and see the same noise: their scores are of one scale.
+        data = of_images(sample, seen, self.keeper, seed=self.seed, name=name, on_progress=on_progress)
+        return HeadTraining(data, options, self.keeper, seed=self.seed, name=name)
 
     def _part(self, begin: float, end: float) -> Progress:
         return lambda share: self.on_progress(begin + (end - begin) * share)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siftline_workers.methods.detectors import CurvePoint, Keeper
-from siftline_workers.methods.funad_detector_data import FunadData
+from siftline_workers.methods.funad_detector_data import HeadData
 from siftline_workers.methods.funad_detector_network import HEAD_WEIGHT, FunadScorer, Head, Memory
 from siftline_workers.methods.funad_head import mutual_pairs
 from siftline_workers.methods.pooling import pool_images, robust_z
@@ -54,28 +54,25 @@ class HeadTraining:
 
     def __init__(
         self,
-        data: FunadData,
-        training: NDArray[np.bool_],
+        data: HeadData,
         options: HeadOptions,
         keeper: Keeper,
         *,
         seed: int,
         name: str,
     ) -> None:
-        """`training` (N,) says which images memory and head may see. `name`: what `keeper` has it under."""
-        self.data, self.options, self.training = data, options, training
+        """`name`: what `keeper` has it under."""
+        self.data, self.options = data, options
         self.step, self.done = 0, False
         self.curve: list[CurvePoint] = []
         self._keeper, self._name = keeper, name
         self._random = torch.Generator().manual_seed(seed)
-        own = np.flatnonzero(training[data.image])
-        self._own = torch.from_numpy(own)
-        self._offsets = np.append(np.flatnonzero(np.diff(data.image[own], prepend=-1)), len(own))
-        self._head = _new_head(data.sample[self._own], self._random)
-        self._inputs = self._head.prepared(data.sample[self._own])
+        self._head = _new_head(data.descriptors, self._random)
+        self._inputs = self._head.prepared(data.descriptors)
+        self._image = np.repeat(np.arange(len(data.graph.ids)), np.diff(data.offsets))
         self._optimiser = torch.optim.AdamW(self._head.parameters(), lr=options.learning_rate)
         self._losses: list[float] = []
-        self._remember(training)
+        self._remember(np.ones(len(data.graph.ids), bool))
         self._remember(self._looking_normal(self._distances))
 
     def run(self, out_of_time: Callable[[], bool], on_step: Callable[[int], None]) -> None:
@@ -102,21 +99,19 @@ class HeadTraining:
     def _remember(self, in_memory: NDArray[np.bool_]) -> None:
         """Make the memory of these images, and pseudo-labels of the distances to it."""
         self._in_memory = in_memory
-        log_distance = np.log(self.data.graph.bank_distance(in_memory)[self.data.rows] + 1e-6)
-        self._centre, self._spread = _scale(log_distance[in_memory[self.data.image]])
-        own = log_distance[self._own.numpy()]
-        self._distances = ((own - self._centre) / self._spread).astype(np.float32)
+        log_distance = np.log(self.data.graph.bank_distance(in_memory) + 1e-6)
+        self._centre, self._spread = _scale(log_distance[in_memory[self._image]])
+        self._distances = ((log_distance - self._centre) / self._spread).astype(np.float32)
         self._normal = torch.from_numpy(np.flatnonzero(self._distances <= self.options.suspected_z))
 
     def _looking_normal(self, patch_scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """(N,): the training images that look normal by their sampled patches' scores."""
-        chosen = np.zeros_like(self.training)
-        chosen[self.training] = robust_z(pool_images(patch_scores, self._offsets)) <= self.options.memory_z
-        return chosen
+        """(n,): the images that look normal by their sampled patches' scores."""
+        pooled = pool_images(patch_scores, self.data.offsets)
+        return robust_z(pooled) <= self.options.memory_z
 
     @torch.no_grad()
     def _fused(self) -> NDArray[np.float32]:
-        """(own rows,) of memory and head as the detector fuses them; puts the head on its scale."""
+        """(rows,) of memory and head as the detector fuses them; puts the head on its scale."""
         logits = self._head.logits(self._inputs).numpy()
         centre, spread = _scale(logits[self._normal.numpy()])
         self._head.get_buffer("logit_scale").copy_(torch.tensor([centre, spread]))

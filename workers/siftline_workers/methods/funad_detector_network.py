@@ -33,7 +33,10 @@ class Descriptor(nn.Module):
             self.register_buffer(f"{name}_matrix", torch.from_numpy(fitted.matrix))
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        around = surroundings(patches, self.grid)
+        return self.described(patches, surroundings(patches, self.grid))
+
+    def described(self, patches: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
+        """Fine and context descriptors (…, d) of patches (…, D) and of their surroundings (…, D)."""
         fine: Tensor = (patches - self.get_buffer("fine_mean")) @ self.get_buffer("fine_matrix")
         context: Tensor = (around - self.get_buffer("context_mean")) @ self.get_buffer("context_matrix")
         return fine, context
