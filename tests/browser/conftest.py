@@ -68,7 +68,8 @@ def chromium() -> str:
     pytest.skip("no chromium on this machine: apt-get install chromium")
 
 
-@pytest.fixture(scope="session")
+# Not for the session: as long as Playwright is open, no other test in this process can run an event loop.
+@pytest.fixture(scope="package")
 def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -76,7 +77,7 @@ def browser(chromium: str) -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     with serve(folder / "data", SIFTLINE_API_KEY=KEY) as served:

@@ -138,6 +138,7 @@ def _listen(settings: Settings) -> socket.socket:
             f"Cannot listen on {settings.host} port {settings.port}: {(error.strerror or '').lower()}. "
             "Stop what uses it, or choose another: --port 0 picks a free one."
         ) from error
+    door.listen()  # from now on callers wait instead of being refused, also while the application starts
     return door
 
 
