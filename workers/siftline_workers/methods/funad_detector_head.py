@@ -74,10 +74,10 @@ class HeadTraining:
         self._losses: list[float] = []
         self._remember(np.ones(len(data.graph.ids), bool))
         self._remember(self._looking_normal(self._distances))
+        self._restore()
 
     def run(self, out_of_time: Callable[[], bool], on_step: Callable[[int], None]) -> None:
         """Train to the last step, or one step at least when time is over. `on_step` may raise."""
-        self._restore()
         while not self.done:
             if self.step == self.options.steps // 2:
                 self._remember(self._looking_normal(self._fused()))

@@ -78,10 +78,10 @@ class FaithfulTraining:
         self._optimiser = torch.optim.RMSprop(
             self.scorer.parameters(), lr=options.learning_rate, momentum=options.momentum
         )
+        self._restore()
 
     def run(self, out_of_time: Callable[[], bool], on_step: Callable[[int], None]) -> None:
         """Train to the last step, or one step at least when time is over. `on_step` may raise."""
-        self._restore()
         while not self.done:
             loss = self._update(self.tiles[self._batch()].float())
             self.step += 1

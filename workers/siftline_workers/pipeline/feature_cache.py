@@ -13,12 +13,16 @@ import tempfile
 import zlib
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CRC_BYTES = 4  # behind the .npy content, where np.load does not look
+
+# Python 3.11's parser, which reads an .npy header, may raise SystemError in two threads at once (seen here).
+_PARSING = Lock()
 
 
 class FeatureCache:
@@ -39,7 +43,8 @@ class FeatureCache:
         if len(crc) < _CRC_BYTES or zlib.crc32(body) != int.from_bytes(crc, "little"):
             return None
         try:
-            grid = np.lib.format.read_array(BytesIO(body), allow_pickle=False)
+            with _PARSING:
+                grid = np.lib.format.read_array(BytesIO(body), allow_pickle=False)
         except ValueError:
             return None
         return grid if grid.ndim == 3 and grid.dtype == np.float16 else None
