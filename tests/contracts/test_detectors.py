@@ -27,7 +27,7 @@ from siftline_workers.pipeline.extract import StoredImage, extract
 from siftline_workers.pipeline.feature_cache import FeatureCache
 
 LITE = PRESETS["lite"]
-STEPS = 20
+STEPS = 8
 CELLS = Path(elpv_dataset.__file__).parent / "data"
 
 
@@ -106,8 +106,15 @@ def train(
 
 
 @pytest.fixture(scope="module")
-def undisturbed(method: Method, data: TrainingSet) -> Trained:
-    return train(method, data, MemoryKeeper())
+def reported() -> list[float]:
+    """The progress that `undisturbed` told."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(method: Method, data: TrainingSet, reported: list[float]) -> Trained:
+    reported.clear()
+    return train(method, data, MemoryKeeper(), reported.append)
 
 
 def answers(trained: Trained, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,6 +141,12 @@ def test_it_calibrates_on_images_that_it_did_not_see(undisturbed: Trained, data:
     assert len(undisturbed.out_of_fold.ids) >= 4
     assert np.isfinite(undisturbed.out_of_fold.values).all()
     assert [point.step for point in undisturbed.curve][-1] == STEPS
+
+
+@pytest.mark.usefixtures("undisturbed")
+def test_progress_only_ever_goes_up_to_one(reported: list[float]) -> None:
+    assert reported == sorted(reported)
+    assert reported[-1] == pytest.approx(1.0)
 
 
 def test_a_training_that_was_killed_goes_on_to_the_same_outcome(
