@@ -15,7 +15,7 @@ from siftline_workers.methods.pooling import DEFECT_AREAS
 from siftline_workers.methods.projection import Projection
 
 HEAD_WEIGHT = 0.25
-"""The head's say against the memory's, both in robust standard deviations of a normal patch (benchmarks/LOG.md)."""
+"""The head's say against the memory's, both in robust standard deviations of a normal patch."""
 _LEAST = 1e-6  # added before a logarithm
 
 
