@@ -213,7 +213,7 @@ def false_alarms_expected(calibrated_on: int, fpr: float, unseen: int) -> tuple[
 
 
 def test_the_wanted_share_of_unseen_good_images_is_called_defect(cache_folder: Path) -> None:
-    """Cross-conformal on 160 images, each of another cell. With axes fitted on all folds at once it was .5 %
+    """Cross-conformal on 160 images, each of another cell. With axes fitted on all folds at once it was 2 %
     where 10 % was wanted.
     """
     method = DETECTORS["funad"]

@@ -1,8 +1,8 @@
 """The network of a FUN-AD detector: from a frozen backbone's patches to a map and a score.
 
 FUN-AD infers with its head alone. Here the memory of normal patches, which gave the head its pseudo-labels,
-goes along and has a say: a product and a minimum more, and better on every development set than either
-alone (benchmarks/LOG.md).
+goes along and has the larger say: a product and a minimum more, and better on average than either alone
+(benchmarks/LOG.md).
 """
 
 from __future__ import annotations
