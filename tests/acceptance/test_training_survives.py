@@ -18,10 +18,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from siftline.domain.jobs import JobState
 from siftline.main import create_app
 from siftline.settings import Settings
-from siftline_workers.pipeline import train
 from tests.acceptance.programs import Program, Programs, eventually
 from tests.acceptance.test_purification_survives import CELERY
-from tests.integration.training import Line, solar_cells
+from tests.integration.training import solar_cells
 
 CELLS = 60
 NETWORK = "test_efficientnet"  # timm's smallest: programs start often here, and a larger one takes seconds
@@ -135,10 +134,10 @@ def test_a_cancelled_training_frees_its_worker_and_a_killed_one_ends_with_the_sa
     assert plant.until(job_id, JobState.SUCCEEDED)["attempt"] > 1
     plant.programs.kill_all()
 
-    # Once more, by this process, undisturbed and with nothing of the first left to take over.
+    # Once more, undisturbed and with nothing of the first left to take over.
     for folder in (plant.settings.features_dir, plant.settings.work_dir):
         folder.rename(folder.with_name(f"of-the-killed-{folder.name}"))
-    line = Line(plant.api, plant.sessions, plant.settings, plant.dataset_id)
+    plant.start_worker()
     undisturbed = plant.train(BUDGET)
-    train.run(line.running(undisturbed)[0])
+    plant.until(undisturbed["job"]["id"], JobState.SUCCEEDED)
     assert plant.outcome(killed) == plant.outcome(undisturbed)

@@ -29,7 +29,7 @@ def test_a_detector_is_trained_by_the_form_and_judges_a_dropped_image(opened: Op
     page.get_by_role("button", name="Train").click()
     expect(page.get_by_role("heading", name="Cells, quick")).to_be_visible()
     expect(page.locator("#state")).to_have_text("ready", timeout=150_000)
-    expect(page.get_by_role("region", name="Calibration")).to_contain_text("Good images it rests on")
+    expect(page.get_by_role("region", name="Calibration", exact=True)).to_contain_text("Good images it rests on")
     expect(page.get_by_role("link", name="model.onnx")).to_be_visible()
     drop(page, "dropped.png", some_cells(48)[0].read_bytes())
     said = page.locator(".scored", has_text="dropped.png")
