@@ -49,7 +49,7 @@ def test_the_cut_tells_what_it_would_move_by_mouse_and_by_key_and_makes_a_versio
     names(page)
     readout, handle = page.locator("#cut-readout"), page.get_by_role("slider", name="Cut")
     expect(readout).to_contain_text("the present cut")
-    suspects = int(re.match(r"\d+", readout.inner_text())[0])  # type: ignore[index]
+    suspects = int(re.match(r"\d+", readout.inner_text())[0])  # type: ignore[index]  # it is there
     handle.focus()
     page.keyboard.press("ArrowLeft")
     expect(readout).to_contain_text("1 image moves to suspect")
@@ -63,7 +63,7 @@ def test_the_cut_tells_what_it_would_move_by_mouse_and_by_key_and_makes_a_versio
     page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 40, steps=3)
     page.mouse.up()
     expect(readout).to_contain_text("move to suspect")
-    above = int(re.match(r"\d+", readout.inner_text())[0])  # type: ignore[index]
+    above = int(re.match(r"\d+", readout.inner_text())[0])  # type: ignore[index]  # it is there
     assert above > suspects
     handle.focus()
     page.keyboard.press("Escape")

@@ -72,7 +72,7 @@ def stopped_in(line: Line, detector: dict[str, Any], last: str, times: int = 1) 
             stop.set()
         report(stage, progress)
 
-    job.report = report_and_stop  # type: ignore[method-assign]
+    job.report = report_and_stop  # type: ignore[method-assign]  # on purpose
     with pytest.raises(Cancelled):
         train.run(job)
     assert seen[-1] == last

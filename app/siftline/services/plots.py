@@ -71,7 +71,7 @@ def load(session: Session, found: Purification) -> Data:
 def draw(name: str, data: Data) -> bytes:
     """PNG of the plot `name`, one of PLOTS."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - a second and 60 MB
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and seldom asked for
 
     with _DRAWING:
         figure = Figure(facecolor="white", layout="constrained", dpi=DPI)

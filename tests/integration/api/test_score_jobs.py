@@ -137,7 +137,7 @@ def test_what_an_earlier_attempt_scored_is_not_scored_again(
             stopped.set()  # SIGTERM comes after the first few images
         report(stage, progress)
 
-    first.report = report_once  # type: ignore[method-assign]
+    first.report = report_once  # type: ignore[method-assign]  # on purpose
     with pytest.raises(Cancelled):
         pipeline.run(first)
     before = {row.number: row.score for row in rows_of(sessions, job_id)}

@@ -13,7 +13,7 @@ from siftline.scoring.network import threads
 
 def test_answers_come_in_the_order_of_the_works() -> None:
     async def story() -> list[int]:
-        return await ScoringLine(10).run([lambda n=n: n for n in range(20)])  # type: ignore[misc]
+        return await ScoringLine(10).run([lambda n=n: n for n in range(20)])  # type: ignore[misc]  # mypy on lambdas
 
     assert asyncio.run(story()) == list(range(20))
 

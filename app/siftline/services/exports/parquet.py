@@ -15,7 +15,7 @@ MOMENTS = {"reviewed_at", "purified_at"}
 def write_parquet(records: Iterable[Mapping[str, Any]], lineage: Lineage, out: BinaryIO) -> None:
     """One row group in memory at a time."""
     import pyarrow as pa  # noqa: PLC0415 - 60 MB that only this export needs
-    from pyarrow import parquet  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415 - heavy, and seldom asked for
 
     def type_of(name: str) -> Any:
         if name in NUMBERS:
