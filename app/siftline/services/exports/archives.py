@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ class Layout:
 
     place: Callable[[dict[str, Any], Lineage], str]
     manifest: str
-    """Name of the manifest, one JSON object a line; `{root}` is the dataset's name."""
+    """Name of the manifest, one JSON object a line; `{root}` is the archive's one folder."""
     side: str
     write_side: Callable[[Iterable[dict[str, Any]], Lineage, BinaryIO], None]
     flat: bool = False
@@ -36,7 +37,7 @@ def _in_images(record: dict[str, Any], _lineage: Lineage) -> str:
 
 def _as_mvtec(record: dict[str, Any], lineage: Lineage) -> str:
     folder = "train/good" if record["verdict"] == "clean" else "test/suspect"
-    return f"{root_of(lineage)}/{folder}/{record['file']}"
+    return f"{folder_of(lineage)}/{folder}/{record['file']}"
 
 
 def _by_id(record: dict[str, Any], _lineage: Lineage) -> str:
@@ -45,6 +46,12 @@ def _by_id(record: dict[str, Any], _lineage: Lineage) -> str:
 
 def root_of(lineage: Lineage) -> str:
     return safe_part(lineage.dataset.replace("/", "_").replace("\\", "_")) or "dataset"
+
+
+def folder_of(lineage: Lineage) -> str:
+    """Plain ASCII: anomalib refuses any other folder ("non-printable characters")."""
+    plain = unicodedata.normalize("NFKD", root_of(lineage)).encode("ascii", "ignore").decode()
+    return safe_part(plain) or "dataset"
 
 
 def _write_labels(records: Iterable[dict[str, Any]], lineage: Lineage, out: BinaryIO) -> None:
@@ -97,7 +104,7 @@ def members(
     """The manifest and its companion, then the images; may be gone through again from the start."""
     for name, file in ((layout.manifest, manifest), (layout.side, side)):
         size = os.fstat(file.fileno()).st_size
-        yield Member(name.format(root=root_of(lineage)), size, partial(_again, file))
+        yield Member(name.format(root=folder_of(lineage)), size, partial(_again, file))
     for record in read_back(manifest):
         key = image_key(UUID(lineage.dataset_id), record["sha256"])
         yield Member(record["file"], record["bytes"], partial(blobs.open, key))
