@@ -50,7 +50,7 @@ def load_split(name: str, part: str = "train", folder: Path = SHARED) -> Labelle
     items: list[str] = split[part]
     anomalous = np.array(split[f"{part}_label"], dtype=bool)
     if split["dataset"] == "elpv":
-        root = _elpv_images()
+        root = elpv_images()
         paths = tuple(root / Path(item).name for item in items)
         return LabelledSplit(name, paths, anomalous, np.arange(len(paths)), (None,) * len(paths))
     root = folder / split["dataset"]
@@ -61,7 +61,7 @@ def load_split(name: str, part: str = "train", folder: Path = SHARED) -> Labelle
     return LabelledSplit(name, tuple(root / item for item in items), anomalous, things, masks)
 
 
-def _elpv_images() -> Path:
+def elpv_images() -> Path:
     found = importlib.util.find_spec("elpv_dataset")
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError("the ELPV splits need the package elpv-dataset (CC BY-NC-SA)")

@@ -1,0 +1,81 @@
+"""Seconds a stage and peak memory of the whole purification, for sets of several sizes.
+
+python -m benchmarks.speed [--counts 500 1000 2000] [--pictures DIR] [--work DIR]
+
+Beside each: one bare backbone pass over the same images, in the same run. Each measurement is a process of
+its own, the job itself on a database of its own. Processor time is what counts where other work runs beside;
+wall clock is shown too. The growth exponent is the slope of log time against log images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed_set import add_images, new_dataset, new_purification, pictures
+from siftline.settings import Settings
+from siftline.store.migrate import upgrade
+from siftline.store.session import make_engine, session_factory
+
+Figures = dict[str, dict[str, float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", nargs="+", type=int, default=[500, 1000, 2000])
+    parser.add_argument("--pictures", type=Path, default=Path("out/speed-pictures"))
+    parser.add_argument("--work", type=Path, default=None, help="where data folders go; same disk as --pictures")
+    arguments = parser.parse_args()
+    totals = {}
+    for count in arguments.counts:
+        bare, run = _measured(pictures(arguments.pictures, count), arguments.work or arguments.pictures.parent)
+        totals[count] = run
+        _print(count, bare["pass"], run)
+    if len(totals) > 1:
+        counts = np.log(list(totals))
+        for unit in ("cpu", "wall"):
+            seconds = np.log([sum(stage[unit] for stage in run.values()) for run in totals.values()])
+            print(f"growth exponent ({unit}): {np.polyfit(counts, seconds, 1)[0]:.3f}")
+
+
+def _measured(paths: list[Path], work: Path) -> tuple[Figures, Figures]:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        settings = Settings(data_dir=Path(folder))
+        upgrade(settings)
+        sessions = session_factory(make_engine(settings.sqlalchemy_url))
+        dataset_id = new_dataset(sessions)
+        add_images(sessions, settings, dataset_id, paths)
+        bare = child("bare", folder)
+        run = child("purify", folder, str(new_purification(sessions, dataset_id)))
+        return bare, run
+
+
+def child(*arguments: str) -> Figures:
+    """What `benchmarks.speed_child` prints."""
+    command = [sys.executable, "-m", "benchmarks.speed_child", *arguments]
+    answer: Figures = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)  # noqa: S603
+    return answer
+
+
+def _print(count: int, bare: dict[str, float], run: Figures) -> None:
+    print(f"\n{count} images{'':10}{'wall s':>9}{'CPU s':>9}{'CPU ms/image':>14}{'peak MiB':>10}{'own MiB':>9}")
+    total = {unit: sum(stage[unit] for stage in run.values()) for unit in ("wall", "cpu")}
+    total |= {unit: max(stage[unit] for stage in run.values()) for unit in ("peak_mib", "anonymous_mib")}
+    for name, stage in {"bare backbone pass": bare, **run, "whole": total}.items():
+        print(
+            f"{name:22}{stage['wall']:9.1f}{stage['cpu']:9.1f}{1000 * stage['cpu'] / count:14.2f}"
+            f"{stage['peak_mib']:10.0f}{stage['anonymous_mib']:9.0f}"
+        )
+    print(f"ratio to the bare pass: CPU {total['cpu'] / bare['cpu']:.2f}, wall {total['wall'] / bare['wall']:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
