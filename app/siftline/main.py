@@ -4,7 +4,6 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import version
 
 from anyio import CapacityLimiter, to_thread
@@ -12,9 +11,10 @@ from fastapi import Depends, FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline import web
-from siftline.access.deps import Parts
+from siftline.access.deps import OwnDetector, Parts
 from siftline.access.gate import Gate
 from siftline.access.keyring import Keyring
+from siftline.access.rate import Rate
 from siftline.access.rules import authorize
 from siftline.api import errors, openapi
 from siftline.api.frame import BodyLimit, Frame
@@ -37,6 +37,7 @@ from siftline.scoring.models import DetectorModels
 from siftline.services import scoring as scores
 from siftline.settings import Settings
 from siftline.store.blobs_local import LocalBlobs
+from siftline.store.scope import Scope, scoped
 from siftline.store.session import make_engine, session_factory
 from siftline.store.spool import Spool
 
@@ -78,7 +79,8 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(Gate, keyring=parts.keyring)
+    rate = Rate(settings.rate_per_s, settings.rate_burst)
+    app.add_middleware(Gate, keyring=parts.keyring, rate=rate)
     app.add_middleware(Frame)  # added last: outermost
     return app
 
@@ -95,7 +97,13 @@ def _put_together(settings: Settings, sessions: sessionmaker[Session]) -> Parts:
         ingests=CapacityLimiter(INGESTS_AT_ONCE),
         keyring=Keyring(settings, sessions),
         detectors=DetectorModels(
-            partial(scores.load, sessions), partial(scores.require, sessions), settings.score_memory_bytes
+            lambda own: scores.load(_of_workspace(sessions, own), own[1]),
+            lambda own: scores.require(_of_workspace(sessions, own), own[1]),
+            settings.score_memory_bytes,
         ),
         scoring=ScoringLine(settings.score_queue),
     )
+
+
+def _of_workspace(sessions: sessionmaker[Session], own: OwnDetector) -> sessionmaker[Session]:
+    return scoped(sessions, Scope(own[0]))

@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     )
 
     max_request_bytes: int = Field(20 * GIB, gt=0, description="Largest request body.")
+    rate_per_s: float = Field(200.0, gt=0, description="Requests a second that a key may send on and on.")
+    rate_burst: int = Field(
+        1000, ge=1, description="Requests that a key may send at once; beyond them 429. Per API process."
+    )
     max_file_bytes: int = Field(512 * MIB, gt=0, description="Largest single image, also inside archives.")
     max_image_pixels: int = Field(400_000_000, gt=0, description="Largest decoded image, width × height.")
     max_entries: int = Field(

@@ -6,6 +6,7 @@ tells) or from a form of its own (Origin tells). The same Origin rule guards tho
 
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
+from math import ceil
 from urllib.parse import quote, urlsplit
 
 from anyio import to_thread
@@ -15,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from siftline.access.keyring import Keyring
 from siftline.access.principal import LOCAL, Principal
-from siftline.domain.errors import Forbidden, Unauthorized, Unavailable
+from siftline.access.rate import Rate
+from siftline.domain.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
 from siftline.store.session import DATABASE_AWAY
 
 COOKIE = "siftline_session"
@@ -25,11 +27,12 @@ READING = {"GET", "HEAD", "OPTIONS"}
 
 
 class Gate:
-    """ASGI middleware. Raises Unauthorized and Forbidden for the error middleware around it."""
+    """ASGI middleware. Raises Unauthorized, Forbidden, TooManyRequests for the error middleware around it."""
 
-    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, rate: Rate) -> None:
         self.app = app
         self.keyring = keyring
+        self.rate = rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,8 +50,17 @@ class Gate:
                 there = f"/signin?next={quote(scope['path'], safe='/')}"
                 await RedirectResponse(there, status_code=303)(scope, receive, send)
                 return
+            if principal is not LOCAL:
+                self._count(principal)
             scope.setdefault("state", {})["principal"] = principal
         await self.app(scope, receive, send)
+
+    def _count(self, principal: Principal) -> None:
+        wait_s = self.rate.take((principal.workspace, principal.name))
+        if wait_s > 0:
+            raise TooManyRequests(
+                f"The key {principal.name!r} asks more often than it may.", retry_after_s=ceil(wait_s)
+            )
 
     async def _judged(self, scope: Scope) -> Principal:
         # A thread costs a scoring request two changes of thread, each behind whatever the processor is at.

@@ -1,7 +1,7 @@
 """From a shown key, or a cookie made from one, to who it is.
 
 What the database says of a key is believed for a few seconds, so that a scoring request costs no query: a
-revoked key opens nothing any more `BELIEVED_S` later.
+revoked or rotated key opens nothing any more `BELIEVED_S` later.
 """
 
 import hmac
@@ -17,7 +17,7 @@ from uuid import UUID
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy.orm import Session, sessionmaker
 
-from siftline.access.principal import Principal, Role
+from siftline.access.principal import SETTINGS_KEY, Principal, Role
 from siftline.domain.keys import hash_of
 from siftline.settings import Settings
 from siftline.store import keys
@@ -28,8 +28,10 @@ BELIEVED_S = 5.0
 USED_EVERY_S = 60.0
 SESSION_S = 12 * 3600
 REMEMBERED = 10_000
-SETTINGS_KEY = "settings"
+OF_SETTINGS = "settings"
 """Stands in a cookie for the key of the settings, which has no row."""
+MARK = 16
+"""Hex digits of a key's hash that a cookie carries: another key ends the sessions of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +79,31 @@ class Keyring:
         """Who holds a key; None when nobody does."""
         digest = hash_of(key)
         if self._master is not None and hmac.compare_digest(digest, self._master):
-            return Principal("settings-key", Role.ADMIN)
+            return SETTINGS_KEY
         return self._asked(f"key:{digest}", lambda session: keys.valid_by_sha256(session, digest))
 
     def cookie_for(self, key: str) -> str | None:
         """A signed cookie that stands for the key for some hours and never holds it; None for a wrong key."""
         digest = hash_of(key)
         if self._master is not None and hmac.compare_digest(digest, self._master):
-            return self._signer.dumps([SETTINGS_KEY, digest[:16]])
+            return self._signer.dumps([OF_SETTINGS, digest[:MARK]])
         with reading(self._sessions) as session:
             found = keys.valid_by_sha256(session, digest)
-            return None if found is None else self._signer.dumps([str(found.id), ""])
+            return None if found is None else self._signer.dumps([str(found.id), digest[:MARK]])
 
     def holder_of_cookie(self, cookie: str) -> Principal | None:
-        """Who signed in; None for a forged or old cookie and for a key that was revoked since."""
+        """Who signed in; None for a forged or old cookie and for a key revoked or rotated since."""
         try:
             name, mark = self._signer.loads(cookie, max_age=SESSION_S)
         except (BadSignature, ValueError, TypeError):
             return None
-        if name == SETTINGS_KEY:  # another key in the settings ends the sessions of the one before
-            same = self._master is not None and hmac.compare_digest(mark, self._master[:16])
-            return Principal("settings-key", Role.ADMIN) if same else None
-        return self._asked(f"id:{name}", lambda session: keys.valid_by_id(session, UUID(name)))
+        if len(mark) != MARK:
+            return None
+        if name == OF_SETTINGS:  # another key in the settings ends the sessions of the one before
+            same = self._master is not None and hmac.compare_digest(mark, self._master[:MARK])
+            return SETTINGS_KEY if same else None
+        question = f"id:{name}:{mark}"
+        return self._asked(question, lambda session: keys.valid_by_id(session, UUID(name), mark))
 
     def forget(self) -> None:
         """Ask the database again: a key was made or revoked here."""
@@ -113,7 +118,7 @@ class Keyring:
             return known.principal
         with transaction(self._sessions) as session:
             key = ask(session)
-            principal = None if key is None else Principal(key.name, Role[key.role.upper()])
+            principal = None if key is None else _principal(key)
             if key is not None and self._used.get(key.id, 0.0) + USED_EVERY_S < at:
                 self._used[key.id] = at
                 keys.mark_used(session, key.id)
@@ -122,6 +127,10 @@ class Keyring:
                 self._known.clear()
             self._known[question] = _Known(principal, at + BELIEVED_S)
         return principal
+
+
+def _principal(key: ApiKey) -> Principal:
+    return Principal(key.name, Role[key.role.upper()], key.workspace)
 
 
 def _secret(settings: Settings) -> str:

@@ -24,9 +24,11 @@ RULES: Mapping[tuple[str, str], Role] = {
     ("DELETE", "/detectors/{detector_id}"): Role.ADMIN,
     ("POST", "/detectors/{detector_id}/score"): Role.OPERATOR,
     ("POST", "/jobs/{job_id}/cancel"): Role.OPERATOR,
+    ("GET", "/audit"): Role.ADMIN,
     ("GET", "/keys"): Role.ADMIN,
     ("POST", "/keys"): Role.ADMIN,
     ("DELETE", "/keys/{key_id}"): Role.ADMIN,
+    ("POST", "/keys/{key_id}/rotate"): Role.ADMIN,
     ("POST", "/signout"): Role.VIEWER,
 }
 

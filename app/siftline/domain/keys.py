@@ -1,9 +1,12 @@
-"""What an API key looks like and what is kept of it."""
+"""What an API key looks like, what is kept of it, and how the workspace is called that it opens."""
 
 import hashlib
 import secrets
 
 PREFIX = "sl_"  # so that secret scanners can know one when they see it
+DEFAULT_WORKSPACE = "default"
+WORKSPACE_LENGTH = 64
+WORKSPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 
 
 def new_key() -> str:

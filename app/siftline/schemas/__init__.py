@@ -1,6 +1,6 @@
 """The contract in pydantic: what the API takes and gives, shared by server, client and command line."""
 
-from siftline.schemas.access import Key, KeyCreated, NewKey, RoleName
+from siftline.schemas.access import AuditEntry, Key, KeyCreated, NewKey, RoleName, RotateKey
 from siftline.schemas.common import (
     Evidence,
     Health,
@@ -81,6 +81,7 @@ from siftline.schemas.reviews import (
 __all__ = [
     "MOST_DECISIONS",
     "Artifact",
+    "AuditEntry",
     "Box",
     "CalibrationCard",
     "CddOptions",
@@ -135,6 +136,7 @@ __all__ = [
     "ReviewState",
     "Reviewed",
     "RoleName",
+    "RotateKey",
     "ScoreAnswer",
     "ScoreJobCreated",
     "ScoredImage",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from uuid import UUID
+from typing import Generic, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 BELIEVED_S = 1.0
 """A detector that was deleted through another process may answer this much longer."""
 LOADS_AT_ONCE = 4
+K = TypeVar("K", bound=Hashable)  # PEP 695 syntax needs Python 3.12
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class _Entry:
     users: int = 0
 
 
-class DetectorModels:
+class DetectorModels(Generic[K]):
     """Belongs to one event loop; only `forget` may be called from elsewhere.
 
     `load` and `require` block and run in threads: both raise NotFound, and DetectorNotReady.
@@ -38,22 +39,22 @@ class DetectorModels:
 
     def __init__(
         self,
-        load: Callable[[UUID], LoadedDetector],
-        require: Callable[[UUID], object],
+        load: Callable[[K], LoadedDetector],
+        require: Callable[[K], object],
         most_bytes: int,
     ) -> None:
         self._load, self._require = load, require
         self._most_bytes = most_bytes
-        self._entries: dict[UUID, _Entry] = {}  # the one unused longest comes first
-        self._loading: dict[UUID, asyncio.Task[_Entry]] = {}
+        self._entries: dict[K, _Entry] = {}  # the one unused longest comes first
+        self._loading: dict[K, asyncio.Task[_Entry]] = {}
         self._loads = CapacityLimiter(LOADS_AT_ONCE)  # of their own: a load keeps no other request waiting
 
-    async def warm(self, detector_id: UUID) -> None:
+    async def warm(self, detector_id: K) -> None:
         """Raises what using the detector would raise, and loads it meanwhile."""
         await self._entry(detector_id)
 
     @asynccontextmanager
-    async def using(self, detector_id: UUID) -> AsyncIterator[LoadedDetector]:
+    async def using(self, detector_id: K) -> AsyncIterator[LoadedDetector]:
         """The detector, not to be dropped meanwhile."""
         entry = await self._entry(detector_id)
         entry.users += 1
@@ -63,16 +64,16 @@ class DetectorModels:
             entry.users -= 1
             self._make_room()
 
-    def forget(self, detector_id: UUID) -> None:
+    def forget(self, detector_id: K) -> None:
         """It was deleted. Whoever is using it may finish."""
         self._entries.pop(detector_id, None)
 
     @property
-    def loaded(self) -> list[UUID]:
+    def loaded(self) -> list[K]:
         """The one unused longest comes first."""
         return list(self._entries)
 
-    async def _entry(self, detector_id: UUID) -> _Entry:
+    async def _entry(self, detector_id: K) -> _Entry:
         entry = self._entries.get(detector_id)
         if entry is None:
             return await self._loaded_once(detector_id)
@@ -82,7 +83,7 @@ class DetectorModels:
             self._entries[detector_id] = entry
         return entry
 
-    async def _check(self, detector_id: UUID, entry: _Entry) -> None:
+    async def _check(self, detector_id: K, entry: _Entry) -> None:
         entry.checked_at = time.monotonic()  # first: the requests beside this one need not ask, too
         try:
             await to_thread.run_sync(self._require, detector_id)
@@ -92,7 +93,7 @@ class DetectorModels:
         except DATABASE_AWAY as error:  # what is loaded needs no database
             log.warning("the database is away (%s)", type(error.orig).__name__)
 
-    async def _loaded_once(self, detector_id: UUID) -> _Entry:
+    async def _loaded_once(self, detector_id: K) -> _Entry:
         task = self._loading.get(detector_id)
         if task is None:
             task = asyncio.create_task(self._load_one(detector_id))
@@ -100,7 +101,7 @@ class DetectorModels:
             task.add_done_callback(lambda _: self._loading.pop(detector_id))
         return await asyncio.shield(task)  # others wait for it, too
 
-    async def _load_one(self, detector_id: UUID) -> _Entry:
+    async def _load_one(self, detector_id: K) -> _Entry:
         began = time.monotonic()
         detector = await to_thread.run_sync(self._load, detector_id, limiter=self._loads)
         log.info("detector %s: loaded in %.1f s", detector_id, time.monotonic() - began)

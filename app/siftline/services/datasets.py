@@ -15,6 +15,7 @@ from siftline.settings import Settings
 from siftline.store import cursor, datasets, detectors, images, jobs, purifications, receipts
 from siftline.store.blobs import Blobs, dataset_prefix
 from siftline.store.models import Dataset
+from siftline.store.scope import workspace_of
 from siftline.store.session import now
 
 NAMED_DETECTORS = 5
@@ -45,7 +46,13 @@ def create(
     Not `purify` means: not with this batch, whatever the dataset's options say.
     """
     options = new.options.model_dump(mode="json")
-    dataset = Dataset(id=dataset_id, name=new.name, created_at=now(session), options=options)
+    dataset = Dataset(
+        id=dataset_id,
+        workspace=workspace_of(session),
+        name=new.name,
+        created_at=now(session),
+        options=options,
+    )
     session.add(dataset)
     session.flush()
     return _take_in(session, dataset, files, bell if purify else None, settings)

@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from siftline.store.models import IdempotencyKey
+from siftline.store.scope import workspace_of
 
 
 def find(session: Session, key: str, route: str) -> IdempotencyKey | None:
-    return session.get(IdempotencyKey, (key, route))
+    return session.get(IdempotencyKey, (workspace_of(session), key, route))
 
 
 def keep(
@@ -26,6 +27,7 @@ def keep(
     """Raises IntegrityError at once when another request with this key has finished first."""
     session.add(
         IdempotencyKey(
+            workspace=workspace_of(session),
             key=key,
             route=route,
             request_hash=request_hash,

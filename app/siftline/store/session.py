@@ -17,6 +17,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from siftline.store.audit import remember_made, write_deed
+from siftline.store.scope import keep_to_workspace
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -58,8 +61,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:
-    """Sessions whose objects stay readable after commit, with `after_commit` wired."""
+    """Sessions whose objects stay readable after commit; `after_commit`, scope and audit log are wired."""
     sessions = sessionmaker(engine, expire_on_commit=False)
+    event.listen(sessions, "do_orm_execute", keep_to_workspace)
+    event.listen(sessions, "pending_to_persistent", remember_made)
+    event.listen(sessions, "before_commit", _write_deed)
     event.listen(sessions, "after_soft_rollback", _forget_what_was_rolled_back)
     event.listen(sessions, "after_commit", _mark_committed)
     event.listen(sessions, "after_transaction_end", _run_what_waited)
@@ -131,6 +137,12 @@ def after_commit(session: Session, fn: Callable[[], None]) -> None:
         within.append(part)
         part = part.parent
     session.info.setdefault("waiting", []).append((within, fn))
+
+
+def _write_deed(session: Session) -> None:
+    # SQLAlchemy fires this when a savepoint is released, too.
+    if "deed" in session.info and not session.in_nested_transaction():
+        write_deed(session, now(session))
 
 
 def _forget_what_was_rolled_back(session: Session, ended: SessionTransaction) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from siftline import schemas
 from siftline.access.deps import PartsDep, Reading, Writing
+from siftline.access.principal import PrincipalDep
 from siftline.api import accept
 from siftline.api.idempotency import Answer, Key
 from siftline.api.parameters import Cursor, Limit
@@ -58,10 +59,10 @@ def get_detector(session: Reading, detector_id: UUID) -> schemas.Detector:
 
 
 @router.delete("/{detector_id}", status_code=204)
-def delete_detector(parts: PartsDep, session: Writing, detector_id: UUID) -> None:
+def delete_detector(parts: PartsDep, who: PrincipalDep, session: Writing, detector_id: UUID) -> None:
     """Delete a detector with its artifacts; 409 while a job trains it or scores with it."""
     detection.delete(session, detector_id)
-    after_commit(session, partial(parts.detectors.forget, detector_id))
+    after_commit(session, partial(parts.detectors.forget, (who.workspace, detector_id)))
 
 
 @router.get("/{detector_id}/artifacts")

@@ -1,10 +1,10 @@
-"""API keys, and signing in to the page with one."""
+"""API keys, what was done with them, and signing in to the page with one."""
 
 from typing import Annotated
 from uuid import UUID
 
 from anyio import to_thread
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Body, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from siftline import schemas
@@ -12,7 +12,9 @@ from siftline.access.deps import Parts, PartsDep, Reading
 from siftline.access.gate import COOKIE
 from siftline.access.keyring import SESSION_S
 from siftline.access.principal import PrincipalDep
-from siftline.services import keys
+from siftline.api.parameters import Cursor, Limit
+from siftline.domain.errors import Forbidden
+from siftline.services import audit, keys
 from siftline.store.session import transaction
 
 router = APIRouter(tags=["keys"])
@@ -21,6 +23,8 @@ router = APIRouter(tags=["keys"])
 @router.post("/keys", status_code=201)
 def create_key(parts: PartsDep, principal: PrincipalDep, new: schemas.NewKey) -> schemas.KeyCreated:
     """Make a key; the answer is the only place it is ever shown. From the first on, nobody enters without."""
+    if new.workspace not in (None, principal.workspace) and not principal.owner:
+        raise Forbidden(f"The key {principal.name!r} makes keys of {principal.workspace!r} only.")
     with transaction(parts.sessions) as session:
         created = keys.create(session, new, by=principal.name, has_master=_has_master(parts))
     parts.keyring.forget()
@@ -39,6 +43,28 @@ def revoke_key(parts: PartsDep, principal: PrincipalDep, key_id: UUID) -> None:
     with transaction(parts.sessions) as session:
         keys.revoke(session, key_id, by=principal.name, has_master=_has_master(parts))
     parts.keyring.forget()
+
+
+@router.post("/keys/{key_id}/rotate", status_code=201)
+def rotate_key(
+    parts: PartsDep,
+    principal: PrincipalDep,
+    key_id: UUID,
+    how: Annotated[schemas.RotateKey, Body()] = schemas.RotateKey(),  # noqa: B008 - frozen
+) -> schemas.KeyCreated:
+    """Another secret under the same name; the old one opens for `grace_s` more, by default not at all."""
+    with transaction(parts.sessions) as session:
+        rotated = keys.rotate(session, key_id, how, by=principal.name)
+    parts.keyring.forget()
+    return rotated
+
+
+@router.get("/audit")
+def list_audit(
+    session: Reading, cursor: Cursor = None, limit: Limit = 100
+) -> schemas.Page[schemas.AuditEntry]:
+    """Who changed what, when, from where; newest first."""
+    return audit.page(session, after=cursor, limit=limit)
 
 
 @router.post("/signin", include_in_schema=False)

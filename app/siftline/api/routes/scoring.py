@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from siftline import schemas
-from siftline.access.deps import Parts, PartsDep, Reading
+from siftline.access.deps import OwnDetector, Parts, PartsDep, Reading
+from siftline.access.principal import PrincipalDep
 from siftline.api import accept, score_body
 from siftline.api.idempotency import Answer, Key, Once
 from siftline.api.parameters import Cursor, Limit
@@ -35,6 +36,7 @@ async def score(
     request: Request,
     detector_id: UUID,
     parts: PartsDep,
+    who: PrincipalDep,
     *,
     explain: Explain = "none",
     name: Name = "image",
@@ -42,23 +44,23 @@ async def score(
 ) -> Response:
     """Score one image (the body), or files and archives (multipart). Many become a job: 202."""
     is_multipart = score_body.is_multipart(request)
-    await parts.detectors.warm(detector_id)  # before gigabytes are read for nothing
+    await parts.detectors.warm(own := (who.workspace, detector_id))  # before gigabytes are read for nothing
     if not is_multipart:
         async with score_body.one_image(request, parts, name) as sent:
-            answer = await _scored(parts, detector_id, [sent], draw=explain == "map")
+            answer = await _scored(parts, own, [sent], draw=explain == "map")
         return _json(scoring.require_image(answer))
     async with accept.spooling(parts) as folder:
         files, fingerprint = await score_body.files(request, parts, folder)
         if len(files) <= parts.settings.score_images:
-            return _json(await _scored(parts, detector_id, files, draw=explain == "map"))
+            return _json(await _scored(parts, own, files, draw=explain == "map"))
         if explain == "map":
             raise Unprocessable(f"Maps are drawn of at most {parts.settings.score_images} images at once.")
         once = accept.once(parts, request, key, fingerprint)
         return await accept.answered(parts, partial(_score_later, parts, detector_id, files, once))
 
 
-async def _scored(parts: Parts, detector_id: UUID, files: Files, *, draw: bool) -> schemas.ScoreAnswer:
-    async with parts.detectors.using(detector_id) as detector:
+async def _scored(parts: Parts, own: OwnDetector, files: Files, *, draw: bool) -> schemas.ScoreAnswer:
+    async with parts.detectors.using(own) as detector:
         works = [partial(scoring.score, detector, file, parts.settings, draw=draw) for file in files]
         with parts.scoring.places(len(works)):
             return scoring.answer(detector, await parts.scoring.run(works))

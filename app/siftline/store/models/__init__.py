@@ -1,6 +1,6 @@
 """The tables. Migrations make them; these classes only describe them to SQLAlchemy."""
 
-from siftline.store.models.access import ApiKey
+from siftline.store.models.access import ApiKey, AuditEntry
 from siftline.store.models.base import Base, Utc
 from siftline.store.models.datasets import Dataset, Image, Receipt, ReviewBatch, ReviewDecision
 from siftline.store.models.detectors import Artifact, ArtifactChunk, Detector, JobScore
@@ -11,6 +11,7 @@ __all__ = [
     "ApiKey",
     "Artifact",
     "ArtifactChunk",
+    "AuditEntry",
     "Base",
     "Dataset",
     "Detector",

@@ -7,13 +7,19 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from siftline.domain.keys import DEFAULT_WORKSPACE, WORKSPACE_LENGTH
 from siftline.store.models.base import Base
 
 
 class Dataset(Base):
     __tablename__ = "datasets"
+    __table_args__ = (Index("ix_datasets_workspace_id", "workspace", "id"),)  # the page order of a workspace
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace: Mapped[str] = mapped_column(
+        String(WORKSPACE_LENGTH), default=DEFAULT_WORKSPACE, server_default=DEFAULT_WORKSPACE
+    )
+    """Whose it is, and with it its images, versions, jobs and detectors: see `store.scope`."""
     name: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime]
     options: Mapped[dict[str, Any]]

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from siftline.domain.keys import DEFAULT_WORKSPACE, WORKSPACE_LENGTH
 from siftline.store.models.base import Base, Json
 
 
@@ -78,3 +79,9 @@ class IdempotencyKey(Base):
     headers: Mapped[dict[str, Any]]
     body: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    workspace: Mapped[str] = mapped_column(
+        String(WORKSPACE_LENGTH),
+        primary_key=True,
+        default=DEFAULT_WORKSPACE,
+        server_default=DEFAULT_WORKSPACE,
+    )
