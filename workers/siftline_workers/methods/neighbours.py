@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,10 @@ from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_rng, shuffled
 
 _BLOCK = 65_536  # rows of the graph looked at together: its masks stay small for any set
+
+Bits = NDArray[np.int16] | NDArray[np.int32]
+_INFINITE = {np.dtype(np.int16): 0x7F80, np.dtype(np.int32): 0x7F800000}
+"""+inf as bits of a bfloat16 and of a float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +125,10 @@ def search_shard(
 
     def search(i: int) -> None:
         own = slice(int(features.offsets[i]) - first, int(features.offsets[i + 1]) - first)
-        squared = _squared_to_slots(features.of(i), bank, len(pool.image))
-        squared[:, slot_group == groups.group[i]] = np.inf
-        nearest, slot = _smallest(squared, k)
-        distances[own] = np.sqrt(np.maximum(nearest, 0))
+        halves = _half_squared_to_slots(features.of(i), bank, len(pool.image))
+        halves[:, slot_group == groups.group[i]] = _INFINITE[halves.dtype]
+        nearest, slot = _smallest(halves, k)
+        distances[own] = np.sqrt(2 * nearest)
         images[own] = np.where(np.isfinite(nearest), pool.image[slot], -1)
 
     for_each(search, start, stop, on_progress)
@@ -147,8 +152,7 @@ def _augmented(vectors: Tensor, *, norms_first: bool) -> Tensor:
     low = (half - high.float()).to(rounded.dtype)
     ones = torch.ones_like(high)
     parts = (rounded, high, low, ones, ones) if norms_first else (-rounded, ones, ones, high, low)
-    padding = rounded.new_zeros(*rounded.shape[:-1], -(rounded.shape[-1] + 4) % 32)
-    return torch.cat([*parts, padding], dim=-1)
+    return torch.cat(parts, dim=-1)
 
 
 def _augmented_bank(pool: Pool) -> Tensor:
@@ -157,19 +161,35 @@ def _augmented_bank(pool: Pool) -> Tensor:
     return _augmented(by_patch, norms_first=False).T
 
 
-def _squared_to_slots(patches: NDArray[np.float16], bank: Tensor, slots: int) -> NDArray[np.float32]:
-    """(P, S): half the squared distance of each patch to the nearest patch of each slot, doubled."""
+def _half_squared_to_slots(patches: NDArray[np.float16], bank: Tensor, slots: int) -> Bits:
+    """(P, S): half the squared distance of each patch to the nearest patch of each slot.
+
+    As bits: those of floats that are not negative sort as the numbers do, and integers are compared eight
+    times faster than bfloat16. A negative one is zero, but for rounding.
+    """
     query = _augmented(torch.from_numpy(patches.astype(np.float32)), norms_first=True)
-    halves: NDArray[np.float32] = (query @ bank).view(len(query), -1, slots).amin(1).float().numpy()
-    return 2 * halves
+    product = query @ bank
+    bits = product.view(torch.int16 if product.dtype == torch.bfloat16 else torch.int32)
+    nearest: Bits = bits.view(len(query), -1, slots).amin(1).clamp_(min=0).numpy()
+    return nearest
 
 
-def _smallest(values: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The k smallest of each row, ascending, and their columns. numpy's partition: 15 times torch's topk."""
-    column = np.argpartition(values, k - 1, axis=1)[:, :k]
-    chosen = np.take_along_axis(values, column, axis=1)
-    order = np.lexsort((column, chosen), axis=1)
-    return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(column, order, axis=1)
+def _smallest(bits: Bits, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k smallest of each row of floats in bits, ascending, and their columns; of equal ones the first.
+
+    Value and column sorted as one number: a quarter of the time of numpy's partition of floats and a
+    fifteenth of torch's topk.
+    """
+    size = 8 * bits.itemsize
+    keys: NDArray[Any] = bits.astype(np.int32 if size == 16 else np.int64)
+    keys <<= size
+    keys |= np.arange(bits.shape[1])
+    keys.partition(k - 1, axis=1)
+    least = np.sort(keys[:, :k], axis=1)
+    column = least & ((1 << size) - 1)
+    # A bfloat16 is the upper half of a float32.
+    value = (least - column if size == 16 else least >> size).astype(np.int32)
+    return value.view(np.float32), column.astype(np.int64)
 
 
 def join(shards: Sequence[NeighbourShard], features: PatchFeatures) -> NeighbourGraph:
