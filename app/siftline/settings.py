@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from siftline.domain.jobs import Lane
+
 GIB = 1024**3
 MIB = 1024**2
 
@@ -37,12 +39,12 @@ class Settings(BaseSettings):
         None,
         description="Signs the page's cookies. Unset: a file in data_dir; API hosts must share one.",
     )
-
-    max_request_bytes: int = Field(20 * GIB, gt=0, description="Largest request body.")
     rate_per_s: float = Field(200.0, gt=0, description="Requests a second that a key may send on and on.")
     rate_burst: int = Field(
         1000, ge=1, description="Requests that a key may send at once; beyond them 429. Per API process."
     )
+
+    max_request_bytes: int = Field(20 * GIB, gt=0, description="Largest request body.")
     max_file_bytes: int = Field(512 * MIB, gt=0, description="Largest single image, also inside archives.")
     max_image_pixels: int = Field(400_000_000, gt=0, description="Largest decoded image, width × height.")
     max_entries: int = Field(
@@ -74,6 +76,12 @@ class Settings(BaseSettings):
         2 * GIB, gt=0, description="Memory for loaded detectors; the one unused longest goes first."
     )
 
+    lanes: tuple[Lane, ...] = Field(
+        (Lane.LIGHT, Lane.HEAVY, Lane.GPU), description="Kinds of jobs (JSON list) this worker takes."
+    )
+    gpu_backbones: tuple[str, ...] = Field(
+        (), description="Backbones (JSON list) whose jobs wait for a worker that serves the lane `gpu`."
+    )
     worker_nice: int = Field(
         5, ge=0, le=19, description="How far jobs stand back from the API for processor time (0: not at all)."
     )
@@ -82,6 +90,10 @@ class Settings(BaseSettings):
     sweep_s: float = Field(5.0, gt=0, description="How often stranded jobs are looked for.")
     max_attempts: int = Field(5, ge=1, description="Times a job is started again after its worker died.")
     cancel_grace_s: float = Field(2.0, gt=0, description="Time a cancelled job has to stop by itself.")
+    log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least important log lines that are written."
+    )
     max_wait_s: float = Field(60.0, gt=0, description="Longest `?wait=` a request may ask for.")
 
     @property

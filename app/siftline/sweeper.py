@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.dispatch import Bell, make_bell, ring_after_commit, silent
-from siftline.domain.jobs import FINISHED, JobState
+from siftline.domain.jobs import FINISHED, JobState, Lane
 from siftline.settings import Settings
 from siftline.store import job_scores, jobs, workers
 from siftline.store.blobs import SCORING_PREFIX, Blobs
@@ -66,13 +66,14 @@ def _ring_again(session: Session, settings: Settings, bell: Bell) -> int:
     if bell is silent:
         return 0
     # While every worker is busy a waiting job is no sign of a lost message; ringing would only pile up more.
-    idle = len(workers.alive(session, settings.lease_s)) - jobs.count_held(session)
-    if idle <= 0:
-        return 0
-    waiting = jobs.mark_rung(session, settings.lease_s, limit=idle)
-    for job in waiting:
-        ring_after_commit(session, bell, job)
-    return len(waiting)
+    busy, rung = jobs.holders(session), 0
+    for worker in workers.alive(session, settings.lease_s):
+        if worker.id not in busy:
+            lanes = list(Lane) if worker.lanes is None else [Lane(lane) for lane in worker.lanes]
+            for job in jobs.mark_rung(session, lanes, settings.lease_s, limit=1):
+                ring_after_commit(session, bell, job)
+                rung += 1
+    return rung
 
 
 def _clear_scored(sessions: sessionmaker[Session], blobs: Blobs) -> None:

@@ -1,5 +1,6 @@
 """Start real programs, watch them, and leave none behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -31,7 +32,11 @@ class Programs:
 
     def start(self, settings: Settings, *arguments: str) -> Program:
         given = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        environment = os.environ | {f"SIFTLINE_{name.upper()}": str(value) for name, value in given.items()}
+        written = {
+            name: json.dumps(value) if isinstance(value, list) else str(value)
+            for name, value in given.items()
+        }
+        environment = os.environ | {f"SIFTLINE_{name.upper()}": value for name, value in written.items()}
         with (self.folder / f"program-{len(self.started)}.log").open("wb") as log:
             program = subprocess.Popen(
                 [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log

@@ -49,4 +49,4 @@ def sleep(job: RunningJob) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main({JobKind.PURIFY: work}))
+    sys.exit(main(dict.fromkeys(JobKind, work)))

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from siftline.domain.jobs import JobKind
 from siftline.settings import Settings
 from tests.acceptance.programs import POLLER, ROOT, Programs, eventually, is_running, stop
 from tests.integration.job_steps import add_job, read, states
@@ -72,6 +73,24 @@ def test_a_stopped_worker_gives_its_job_back_and_the_next_one_resumes_at_once(
     programs.start(settings, *POLLER)
     eventually(lambda: read(sessions, job_id).state == "succeeded")
     assert states(sessions, job_id) == ["queued", "running", "queued", "running", "succeeded"]
+
+
+@on_sqlite
+def test_short_work_does_not_wait_behind_a_training(
+    sessions: sessionmaker[Session], settings: Settings, programs: Programs, tmp_path: Path
+) -> None:
+    diary = str(tmp_path / "diary")
+    training = add_job(sessions, kind=JobKind.TRAIN, diary=diary, seconds=600)
+    worker = programs.start(settings, *POLLER)
+    eventually(lambda: read(sessions, training).stage == "sleeping")
+    recuts = [add_job(sessions, kind=JobKind.RECUT, diary=diary, seconds=0.1) for _ in range(2)]
+    waits = add_job(sessions, diary=diary, seconds=0.1)
+
+    eventually(lambda: all(read(sessions, job_id).state == "succeeded" for job_id in recuts))
+    assert read(sessions, training).state == "running"
+    assert read(sessions, waits).state == "queued", "one heavy job at a time"
+    assert stop(worker) == 0
+    assert (read(sessions, training).state, read(sessions, training).attempt) == ("queued", 0)
 
 
 @on_sqlite

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline import sweeper
 from siftline.dispatch import enqueue, make_bell
-from siftline.domain.jobs import JobKind, JobState
+from siftline.domain.jobs import JobKind, JobState, Lane
 from siftline.settings import Settings
 from siftline.store import jobs, workers
 from siftline.store.session import reading, transaction
@@ -65,9 +65,10 @@ class Production:
         self.dataset_id = add_dataset(sessions)
         self.diary = programs.folder / "diary"
 
-    def start_workers(self, count: int = 1) -> list[Program]:
+    def start_workers(self, count: int = 1, lanes: Sequence[Lane] = tuple(Lane)) -> list[Program]:
         there = len(self.workers())
-        started = [self.programs.start(self.settings, *CELERY) for _ in range(count)]
+        settings = self.settings.model_copy(update={"lanes": tuple(lanes)})
+        started = [self.programs.start(settings, *CELERY) for _ in range(count)]
         eventually(lambda: len(self.workers()) == there + count)
         return started
 
@@ -75,10 +76,10 @@ class Production:
         with reading(self.sessions) as session:
             return [worker.id for worker in workers.alive(session, self.settings.lease_s)]
 
-    def enqueue(self, seconds: float, does: str = "sleep") -> UUID:
+    def enqueue(self, seconds: float, does: str = "sleep", lane: Lane | None = None) -> UUID:
         params = {"diary": str(self.diary), "seconds": seconds, "does": does}
         with transaction(self.sessions) as session:
-            return enqueue(session, self.bell, self.dataset_id, JobKind.PURIFY, params).id
+            return enqueue(session, self.bell, self.dataset_id, JobKind.PURIFY, params, lane=lane).id
 
     def state(self, job_id: UUID) -> str:
         return read(self.sessions, job_id).state
@@ -119,7 +120,7 @@ def test_a_job_runs_once_however_often_its_message_is_delivered(production: Prod
     first, second = production.start_workers(2)
     job_id = production.enqueue(seconds=1.0)
     for _ in range(5):
-        production.bell(JobKind.PURIFY, job_id)
+        production.bell(Lane.HEAVY, job_id)
     eventually(succeeded(production, job_id))
     assert states(production.sessions, job_id) == ["queued", "running", "succeeded"]
     assert len(production.pids()) == 1
@@ -145,7 +146,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_by_another(production: Productio
 def test_a_lost_message_is_rung_again(production: Production, redis_url: str) -> None:
     job_id = production.enqueue(seconds=0.1)
     with redis.Redis.from_url(redis_url) as client:
-        assert client.llen("siftline") == 1
+        assert client.llen("siftline.heavy") == 1
         client.flushdb()  # what a Redis without AOF does when it restarts
     production.start_workers()
     eventually(succeeded(production, job_id))
@@ -243,3 +244,18 @@ def test_a_backlog_is_worked_off_by_all_workers(production: Production) -> None:
         eventually(succeeded(production, job_id))
     assert len(production.pids()) == len(queued)
     assert len({production.owner_pid(job_id) for job_id in queued}) == 2
+
+
+def test_each_lane_has_workers_of_its_own(production: Production) -> None:
+    production.start_workers(lanes=[Lane.LIGHT])
+    heavy, light = production.enqueue(seconds=0.1), production.enqueue(seconds=0.1, lane=Lane.LIGHT)
+    eventually(succeeded(production, light))
+    assert production.state(heavy) == JobState.QUEUED
+
+    production.start_workers(lanes=[Lane.HEAVY])
+    for_a_gpu = production.enqueue(seconds=0.1, lane=Lane.GPU)
+    eventually(succeeded(production, heavy))
+    assert production.state(for_a_gpu) == JobState.QUEUED
+    production.start_workers(lanes=[Lane.GPU])
+    eventually(succeeded(production, for_a_gpu))
+    assert len(production.pids()) == 3

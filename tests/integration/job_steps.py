@@ -23,10 +23,15 @@ def add_dataset(sessions: sessionmaker[Session]) -> UUID:
     return dataset.id
 
 
-def add_job(sessions: sessionmaker[Session], dataset_id: UUID | None = None, **params: object) -> UUID:
+def add_job(
+    sessions: sessionmaker[Session],
+    dataset_id: UUID | None = None,
+    kind: JobKind = JobKind.PURIFY,
+    **params: object,
+) -> UUID:
     dataset_id = dataset_id or add_dataset(sessions)
     with transaction(sessions) as session:
-        return jobs.create(session, dataset_id, JobKind.PURIFY, params).id
+        return jobs.create(session, dataset_id, kind, params).id
 
 
 def claim(

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.dispatch import enqueue, make_bell
-from siftline.domain.jobs import JobKind, JobState
+from siftline.domain.jobs import JobKind, JobState, Lane
 from siftline.settings import Settings
 from siftline.store import jobs, workers
 from siftline.store.jobs import LostJob
@@ -28,8 +28,8 @@ class Bell:
     def __init__(self) -> None:
         self.rung: list[UUID] = []
 
-    def __call__(self, kind: JobKind, job_id: UUID) -> None:
-        assert kind == JobKind.PURIFY
+    def __call__(self, lane: Lane, job_id: UUID) -> None:
+        assert lane == Lane.HEAVY
         self.rung.append(job_id)
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_rung_while_every_worker_is_busy(
 ) -> None:
     with transaction(sessions) as session:
         workers.beat(session, "busy")
-    bring_to(sessions, JobState.RUNNING)
+    claim(sessions, add_job(sessions), "busy:1")
     job_id = add_job(sessions)
     age(sessions, job_id, rung_at=MINUTE)
     assert swept() == Swept()

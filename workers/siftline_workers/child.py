@@ -18,7 +18,7 @@ from uuid import UUID
 
 from siftline.domain.errors import OutOfResources, SiftlineError
 from siftline.domain.jobs import JobKind
-from siftline.logs import set_up_logging
+from siftline.logs import process_is_about, set_up_logging
 from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.session import DATABASE_AWAY, make_engine, retrying, session_factory
@@ -79,13 +79,14 @@ def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
     die_with(order["parent"], signal.SIGKILL)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    set_up_logging()
     settings = Settings.model_validate(order["settings"])
+    set_up_logging(settings.log_format, settings.log_level)
     stand_back(settings.worker_nice)
     claim = jobs.Claim(UUID(order["job_id"]), order["owner"], order["attempt"])
     engine = make_engine(settings.sqlalchemy_url)
     sessions = session_factory(engine)
     row = retrying(sessions, lambda session: jobs.get(session, claim.job_id), patience_s=DATABASE_PATIENCE_S)
+    process_is_about(job_id=str(row.id), request_id=row.request_id)
     job = RunningJob(row, claim, settings, sessions, stop)
     try:
         perform(job, functions[job.kind])

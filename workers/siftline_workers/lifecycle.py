@@ -12,14 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import IO
 from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from siftline import logs
 from siftline.dispatch import Bell, ring_after_commit
-from siftline.domain.jobs import FINISHED, JobState
+from siftline.domain.jobs import FINISHED, JobState, Lane
 from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.jobs import Claim
@@ -48,10 +50,22 @@ class Supervisor:
     child: tuple[str, ...] = CHILD  # arguments to this Python
     stderr: IO[bytes] | None = None  # where the child logs; ours if None
 
+    def run_next(self, lanes: Collection[Lane], stop: threading.Event) -> bool:
+        """Run the job of these lanes whose turn it is, as `run` does; False when none is waiting."""
+        while not stop.is_set():
+            # Reading first: an idle worker must not take SQLite's write lock three times a second.
+            with reading(self.sessions) as session:
+                job_id = jobs.next_queued(session, lanes)
+            if job_id is None:
+                return False
+            if self.run(job_id, stop):
+                return True
+        return False
+
     def run(self, job_id: UUID, stop: threading.Event) -> bool:
         """Run the job if it is still to be had, until it ended; when `stop` is set it goes back to the queue.
 
-        Returns whether we got it: a second delivery of the same message is refused here.
+        Returns whether we got it: of two workers that want it at once, one is refused here.
         """
         owner = (
             f"{self.worker_id}:{uuid4().hex[:8]}"  # new each time, so no later run is mistaken for this one
@@ -64,15 +78,18 @@ class Supervisor:
         if job is None:
             log.info("job %s: not to be had", job_id)
             return False
-        claim = Claim(job_id, owner, job.attempt)
-        log.info("job %s: attempt %d", job_id, claim.attempt)
+        with logs.about(job_id=str(job_id), request_id=job.request_id):
+            self._see_through(Claim(job_id, owner, job.attempt), stop)
+        return True
+
+    def _see_through(self, claim: Claim, stop: threading.Event) -> None:
+        log.info("job %s: attempt %d", claim.job_id, claim.attempt)
         with self._start(claim) as child:
             try:
                 Watch(self, claim, child, stop).until_it_ends()
             finally:
                 kill(child)
         self._settle(claim, child.returncode, stop)
-        return True
 
     def _start(self, claim: Claim) -> Child:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter on our own module

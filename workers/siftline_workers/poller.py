@@ -7,13 +7,14 @@ import argparse
 import logging
 import signal
 import threading
+from collections.abc import Collection
 
 from siftline import sweeper
 from siftline.dispatch import silent
+from siftline.domain.jobs import Lane
 from siftline.logs import set_up_logging
 from siftline.settings import Settings
-from siftline.store import jobs
-from siftline.store.session import DATABASE_AWAY, make_engine, reading, session_factory
+from siftline.store.session import DATABASE_AWAY, make_engine, session_factory
 from siftline_workers.heartbeat import beating
 from siftline_workers.lifecycle import CHILD, Supervisor, new_worker_id
 from siftline_workers.parent import die_with
@@ -22,36 +23,47 @@ log = logging.getLogger(__name__)
 
 
 def run_forever(settings: Settings, stop: threading.Event, child: tuple[str, ...] = CHILD) -> None:
-    """Run queued jobs, oldest first, until `stop` is set; the one in hand goes back to the queue then."""
+    """Run queued jobs by their turn until `stop` is set; those in hand go back to the queue then.
+
+    One job at a time in each slot: short work has one of its own and never waits behind a training.
+    """
     engine = make_engine(settings.sqlalchemy_url)
     sessions = session_factory(engine)
     supervisor = Supervisor(settings, sessions, new_worker_id(), silent, child)
+    works = [threading.Thread(target=_run_slot, args=(supervisor, lanes, stop)) for lanes in slots(settings)]
     sweeps = threading.Thread(target=sweeper.run_forever, args=(settings, stop), daemon=True)
-    sweeps.start()
-    log.info("worker %s is looking for jobs", supervisor.worker_id)
+    log.info("worker %s is looking for jobs of %s", supervisor.worker_id, ", ".join(settings.lanes))
     try:
-        with beating(sessions, supervisor.worker_id, settings.lease_s / 3):
-            while not stop.is_set():
-                if not _run_one(supervisor, stop):
-                    stop.wait(settings.poll_s)
+        with beating(supervisor):
+            for thread in (sweeps, *works):
+                thread.start()
+            stop.wait()
+            for thread in works:
+                thread.join()
     finally:
         stop.set()
         sweeps.join()
         engine.dispose()
 
 
-def _run_one(supervisor: Supervisor, stop: threading.Event) -> bool:
-    """Whether there was a job; errors are logged, because a worker outlives what its jobs meet."""
-    try:
-        # Reading first: an idle worker must not take SQLite's write lock three times a second.
-        with reading(supervisor.sessions) as session:
-            job_id = jobs.oldest_queued(session)
-        return job_id is not None and supervisor.run(job_id, stop)
-    except DATABASE_AWAY as error:
-        log.warning("the database is away (%s)", type(error.orig).__name__)
-    except Exception:
-        log.exception("running a job failed; the sweeper will find it")
-    return False
+def slots(settings: Settings) -> list[list[Lane]]:
+    """Which lanes share a slot: all but the light one, because this machine has one set of processors."""
+    heavy = [lane for lane in settings.lanes if lane != Lane.LIGHT]
+    light = [lane for lane in settings.lanes if lane == Lane.LIGHT]
+    return [lanes for lanes in (heavy, light) if lanes]
+
+
+def _run_slot(supervisor: Supervisor, lanes: Collection[Lane], stop: threading.Event) -> None:
+    # Errors are logged, because a worker outlives what its jobs meet.
+    while not stop.is_set():
+        try:
+            if supervisor.run_next(lanes, stop):
+                continue
+        except DATABASE_AWAY as error:
+            log.warning("the database is away (%s)", type(error.orig).__name__)
+        except Exception:
+            log.exception("running a job failed; the sweeper will find it")
+        stop.wait(supervisor.settings.poll_s)
 
 
 def main(child: tuple[str, ...] = CHILD) -> None:
@@ -63,8 +75,9 @@ def main(child: tuple[str, ...] = CHILD) -> None:
         signal.signal(number, lambda *_: stop.set())
     if parent is not None:
         die_with(parent, signal.SIGTERM)
-    set_up_logging()
-    run_forever(Settings(), stop, child)
+    settings = Settings()
+    set_up_logging(settings.log_format, settings.log_level)
+    run_forever(settings, stop, child)
 
 
 if __name__ == "__main__":

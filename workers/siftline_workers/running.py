@@ -1,6 +1,8 @@
 """A job as seen by the code that does its work, inside the job's own process."""
 
 import logging
+import resource
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.errors import SiftlineError
-from siftline.domain.jobs import JobKind, JobState
+from siftline.domain.jobs import JobKind, JobState, Usage
 from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.jobs import Claim, LostJob
@@ -55,6 +57,7 @@ class RunningJob:
         self._stop = stop
         self._stage = ""
         self._reported_at = 0.0
+        self._began_at = time.monotonic()
 
     def report(self, stage: str, progress: float) -> None:
         """Tell how far the whole job is, 0 to 1. Call it often: it writes every half second at most."""
@@ -77,13 +80,15 @@ class RunningJob:
         Run again from its start when the connection breaks, so `write` must touch nothing but the session.
         """
 
+        usage = Usage(round(time.monotonic() - self._began_at, 1), _peak_memory_bytes())
+
         def finish(session: Session) -> None:
             state = jobs.state_of(session, self._claim, lock=True)
             if state == JobState.SUCCEEDED:  # a commit whose answer never came
                 return
             if state != JobState.RUNNING:
                 raise self._no_longer_running(state)
-            jobs.succeed(session, self._claim, write(session))
+            jobs.succeed(session, self._claim, write(session), usage)
 
         retrying(self.sessions, finish, patience_s=DATABASE_PATIENCE_S)
         self.ended = True
@@ -100,3 +105,9 @@ class RunningJob:
 
     def _no_longer_running(self, state: JobState | None) -> Exception:
         return Cancelled() if state == JobState.CANCELLING else LostJob(f"job {self.id}")
+
+
+def _peak_memory_bytes() -> int:
+    """Of this process, or of the largest of those it started and waited for."""
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return max(peaks) * (1 if sys.platform == "darwin" else 1024)

@@ -1,13 +1,14 @@
-"""Production's bell: Celery tasks. A task takes a job's id and runs it, if it is still to be had."""
+"""Production's bell: one Celery task. Whoever hears it works at its lanes until nothing is waiting there."""
 
 import threading
 from contextlib import ExitStack
 from typing import Any
-from uuid import UUID
 
 from celery import Celery, signals
+from kombu import Queue
 
-from siftline.dispatch import TASKS, make_bell, make_celery
+from siftline.dispatch import TASK, make_bell, make_celery, queue_of
+from siftline.logs import set_up_logging
 from siftline.settings import Settings
 from siftline.store.session import make_engine, session_factory
 from siftline_workers.heartbeat import beating
@@ -30,6 +31,7 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
         raise ValueError("SIFTLINE_REDIS_URL is not set: a Celery worker needs a broker")
     app = make_celery(settings.redis_url, **TRANSPORT)
     app.conf.update(
+        task_queues=[Queue(queue_of(lane)) for lane in settings.lanes],
         worker_pool="threads",  # a worker supervises: the work is in a process of its own per job
         worker_concurrency=1,
         task_acks_late=True,
@@ -42,23 +44,22 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
     supervisor = Supervisor(settings, sessions, new_worker_id(), make_bell(settings), child)
     stop = threading.Event()
 
-    def run(job_id: str) -> None:
-        supervisor.run(UUID(job_id), stop)
+    def look(_job_id: str) -> None:
+        # Not only the job it was rung for: that one's turn may come later, or it may be in other hands.
+        while supervisor.run_next(settings.lanes, stop):
+            pass
 
-    for name in TASKS.values():
-        app.task(run, name=name)
-
+    app.task(look, name=TASK)
     _follow_the_worker(supervisor, stop)
     return app
 
 
 def _follow_the_worker(supervisor: Supervisor, stop: threading.Event) -> None:
-    """Beat while the worker is up; on its warm shutdown give the job back at once."""
+    """Log and beat while the worker is up; on its warm shutdown give the job back at once."""
     life = ExitStack()
 
     def ready(**_: Any) -> None:
-        every_s = supervisor.settings.lease_s / 3
-        life.enter_context(beating(supervisor.sessions, supervisor.worker_id, every_s))
+        life.enter_context(beating(supervisor))
 
     def shutting_down(**_: Any) -> None:
         stop.set()
@@ -66,6 +67,10 @@ def _follow_the_worker(supervisor: Supervisor, stop: threading.Event) -> None:
     def shut_down(**_: Any) -> None:
         life.close()
 
+    def log_our_way(**_: Any) -> None:
+        set_up_logging(supervisor.settings.log_format, supervisor.settings.log_level)
+
+    signals.setup_logging.connect(log_our_way, weak=False)
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)

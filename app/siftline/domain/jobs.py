@@ -1,5 +1,7 @@
-"""The states of a job and the moves between them: the one table everybody asks."""
+"""The states of a job and the moves between them, and the line it waits in: the tables everybody asks."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -21,6 +23,45 @@ class JobKind(StrEnum):
     TRAIN = "train"
     SCORE = "score"
     """More images than are scored while a request waits."""
+
+
+class Lane(StrEnum):
+    """What a job waits for. Every worker says which lanes it serves; a job never changes its lane."""
+
+    LIGHT = "light"
+    """Short work on what is there already: it never waits behind a training."""
+    HEAVY = "heavy"
+    GPU = "gpu"
+    """As heavy, for backbones that the settings leave to workers with a GPU."""
+
+
+LANES: Mapping[JobKind, Lane] = {
+    JobKind.PURIFY: Lane.HEAVY,
+    JobKind.TRAIN: Lane.HEAVY,
+    JobKind.RECUT: Lane.LIGHT,
+    JobKind.SIMILAR: Lane.LIGHT,
+    JobKind.SCORE: Lane.LIGHT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job is thought to need before it runs. `units` is how much work it is, as its kind counts it."""
+
+    units: int
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    basis: str
+    """Where the numbers come from, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job that succeeded took."""
+
+    seconds: float
+    peak_memory_bytes: int
 
 
 NEXT: dict[JobState, frozenset[JobState]] = {

@@ -4,8 +4,8 @@ A worker holds a job by a claim: owner and attempt, good until `lease_until`. Ev
 carries its claim, so that one that lost its job (too slow, cut off, thought dead) writes nothing.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from siftline.domain.errors import JobStateConflict, NotFound, SiftlineError, WorkerLost
-from siftline.domain.jobs import FINISHED, JobKind, JobState, sources
+from siftline.domain.jobs import FINISHED, LANES, Estimate, JobKind, JobState, Lane, Usage, sources
 from siftline.store.models import Job, JobMove
 from siftline.store.session import now
 
+LONGEST_PATIENCE_S = 24 * 3600.0
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 
 
@@ -47,20 +48,28 @@ def create(
     *,
     detector_id: UUID | None = None,
     job_id: UUID | None = None,
+    lane: Lane | None = None,
+    estimate: Estimate | None = None,
+    request_id: str | None = None,
 ) -> Job:
-    """A queued job. `dispatch.enqueue` also rings for it."""
+    """A queued job, in its kind's lane unless another is named. `dispatch.enqueue` also rings for it."""
     at = now(session)
+    patience_s = 0.0 if estimate is None else min(estimate.seconds, LONGEST_PATIENCE_S)
     job = Job(
         id=job_id or uuid7(),
         dataset_id=dataset_id,
         detector_id=detector_id,
         kind=kind,
+        lane=lane or LANES[kind],
         state=JobState.QUEUED,
         params=params,
         progress=0.0,
         attempt=0,
         created_at=at,
+        due_at=at + timedelta(seconds=patience_s),
         updated_at=at,
+        estimate=None if estimate is None else asdict(estimate),
+        request_id=request_id,
     )
     session.add(job)
     session.flush()
@@ -125,11 +134,14 @@ def history(session: Session, job_id: UUID) -> Sequence[JobMove]:
     return session.scalars(select(JobMove).where(JobMove.job_id == job_id).order_by(JobMove.id)).all()
 
 
-def oldest_queued(session: Session) -> UUID | None:
-    """The job whose turn it is; only `claim` says who gets it."""
-    return session.scalar(
-        select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.created_at, Job.id).limit(1)
-    )
+def next_queued(session: Session, lanes: Collection[Lane]) -> UUID | None:
+    """The job of these lanes whose turn it is; only `claim` says who gets it.
+
+    The turn: when it was asked for plus how long it is thought to take. A short job passes a long one that
+    came before it, but only if it came less than the long one's own time later: nobody waits for ever.
+    """
+    mine = Job.state == JobState.QUEUED, Job.lane.in_(lanes)
+    return session.scalar(select(Job.id).where(*mine).order_by(Job.due_at, Job.id).limit(1))
 
 
 def claim(session: Session, job_id: UUID, owner: str, lease_s: float) -> Job | None:
@@ -194,9 +206,10 @@ def request_cancel(session: Session, job_id: UUID) -> Job:
     return job
 
 
-def succeed(session: Session, held: Claim, result: dict[str, Any]) -> None:
+def succeed(session: Session, held: Claim, result: dict[str, Any], usage: Usage | None = None) -> None:
     """Raises LostJob."""
-    _finish(session, held, JobState.SUCCEEDED, "done", result=result, progress=1.0)
+    took = None if usage is None else asdict(usage)
+    _finish(session, held, JobState.SUCCEEDED, "done", result=result, usage=took, progress=1.0)
 
 
 def fail(session: Session, held: Claim, error: SiftlineError) -> None:
@@ -236,16 +249,18 @@ def stranded(session: Session, limit: int = 100) -> Sequence[Job]:
     return session.scalars(expired.limit(limit).with_for_update(skip_locked=True)).all()
 
 
-def count_held(session: Session) -> int:
-    return session.scalar(select(func.count()).where(Job.state.in_(HELD))) or 0
+def holders(session: Session) -> set[str]:
+    """The ids of the workers that have a job in hand; an owner is its worker's id and a mark of the claim."""
+    owners = session.scalars(select(Job.owner).where(Job.state.in_(HELD)))
+    return {owner.rpartition(":")[0] for owner in owners if owner is not None}
 
 
-def mark_rung(session: Session, older_than_s: float, limit: int) -> Sequence[Job]:
-    """The queued jobs whose bell rang too long ago, oldest ring first, marked as rung now."""
+def mark_rung(session: Session, lanes: Collection[Lane], older_than_s: float, limit: int) -> Sequence[Job]:
+    """Queued jobs of these lanes whose bell rang too long ago, by their turn, marked as rung now."""
     at = now(session)
     silent = Job.rung_at.is_(None) | (Job.rung_at < at - timedelta(seconds=older_than_s))
-    waiting = select(Job).where(Job.state == JobState.QUEUED, silent)
-    waiting = waiting.order_by(Job.rung_at.nulls_first(), Job.created_at).limit(limit)
+    waiting = select(Job).where(Job.state == JobState.QUEUED, Job.lane.in_(lanes), silent)
+    waiting = waiting.order_by(Job.due_at, Job.id).limit(limit)
     jobs = session.scalars(waiting.with_for_update(skip_locked=True)).all()
     for job in jobs:
         job.rung_at = at

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from siftline.domain.keys import DEFAULT_WORKSPACE, WORKSPACE_LENGTH
@@ -19,6 +19,7 @@ class Job(Base):
         ),
         Index("ix_jobs_state_created_at", "state", "created_at"),
         Index("ix_jobs_dataset_id_id", "dataset_id", "id"),
+        Index("ix_jobs_state_lane_due_at", "state", "lane", "due_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -26,6 +27,7 @@ class Job(Base):
     # No foreign key: a detector points at the job that trains it, and a circle could not be deleted.
     detector_id: Mapped[UUID | None] = mapped_column(index=True)
     kind: Mapped[str] = mapped_column(String(16))
+    lane: Mapped[str] = mapped_column(String(8), server_default="heavy")
     state: Mapped[str] = mapped_column(String(16))
     params: Mapped[dict[str, Any]]
     stage: Mapped[str | None] = mapped_column(String(40))
@@ -35,11 +37,17 @@ class Job(Base):
     lease_until: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    due_at: Mapped[datetime | None]
+    """Whose turn it is: the least of its lane. See `store.jobs.next_queued` for the rule."""
     started_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    estimate: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    usage: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    """Of the request that asked for it: the same in the logs of both sides."""
 
 
 class JobMove(Base):
@@ -58,13 +66,16 @@ class JobMove(Base):
 
 
 class Worker(Base):
-    """A worker's heartbeat; readiness asks for a recent one."""
+    """A worker's heartbeat, what it takes and what it has; readiness asks for a recent one."""
 
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(String(100), primary_key=True)
     started_at: Mapped[datetime]
     beat_at: Mapped[datetime]
+    lanes: Mapped[list[str] | None] = mapped_column(Json)
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    disk_free_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class IdempotencyKey(Base):
@@ -72,6 +83,12 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_keys"
 
+    workspace: Mapped[str] = mapped_column(
+        String(WORKSPACE_LENGTH),
+        primary_key=True,
+        default=DEFAULT_WORKSPACE,
+        server_default=DEFAULT_WORKSPACE,
+    )
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
     route: Mapped[str] = mapped_column(String(200), primary_key=True)
     request_hash: Mapped[str] = mapped_column(String(64))
@@ -79,9 +96,3 @@ class IdempotencyKey(Base):
     headers: Mapped[dict[str, Any]]
     body: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
-    workspace: Mapped[str] = mapped_column(
-        String(WORKSPACE_LENGTH),
-        primary_key=True,
-        default=DEFAULT_WORKSPACE,
-        server_default=DEFAULT_WORKSPACE,
-    )
