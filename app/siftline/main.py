@@ -32,6 +32,7 @@ from siftline.api.routes import (
     system,
 )
 from siftline.dispatch import make_bell
+from siftline.metrics import Metrics
 from siftline.scoring.line import ScoringLine
 from siftline.scoring.models import DetectorModels
 from siftline.services import scoring as scores
@@ -81,11 +82,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     rate = Rate(settings.rate_per_s, settings.rate_burst)
     app.add_middleware(Gate, keyring=parts.keyring, rate=rate)
-    app.add_middleware(Frame)  # added last: outermost
+    app.add_middleware(Frame, requests=parts.metrics.requests)  # added last: outermost
     return app
 
 
 def _put_together(settings: Settings, sessions: sessionmaker[Session]) -> Parts:
+    line = ScoringLine(settings.score_queue)
+    models = DetectorModels[OwnDetector](
+        lambda own: scores.load(_of_workspace(sessions, own), own[1]),
+        lambda own: scores.require(_of_workspace(sessions, own), own[1]),
+        settings.score_memory_bytes,
+    )
+    metrics = Metrics(sessions, settings.lease_s)
+    metrics.watch_scoring(line, models)
     return Parts(
         settings=settings,
         sessions=sessions,
@@ -96,12 +105,9 @@ def _put_together(settings: Settings, sessions: sessionmaker[Session]) -> Parts:
         bell=make_bell(settings),
         ingests=CapacityLimiter(INGESTS_AT_ONCE),
         keyring=Keyring(settings, sessions),
-        detectors=DetectorModels(
-            lambda own: scores.load(_of_workspace(sessions, own), own[1]),
-            lambda own: scores.require(_of_workspace(sessions, own), own[1]),
-            settings.score_memory_bytes,
-        ),
-        scoring=ScoringLine(settings.score_queue),
+        detectors=models,
+        scoring=line,
+        metrics=metrics,
     )
 
 

@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     sweep_s: float = Field(5.0, gt=0, description="How often stranded jobs are looked for.")
     max_attempts: int = Field(5, ge=1, description="Times a job is started again after its worker died.")
     cancel_grace_s: float = Field(2.0, gt=0, description="Time a cancelled job has to stop by itself.")
+    drain_s: int = Field(5, ge=0, description="Time that requests in hand have when the API is told to stop.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least important log lines that are written."

@@ -1,5 +1,6 @@
 """The embedded mode's worker: killed or stopped, the next one takes up where it was."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.jobs import JobKind
 from siftline.settings import Settings
+from siftline.store import jobs
+from siftline.store.session import transaction
 from tests.acceptance.programs import POLLER, ROOT, Programs, eventually, is_running, stop
-from tests.integration.job_steps import add_job, read, states
+from tests.integration.job_steps import add_dataset, add_job, read, states
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -91,6 +94,23 @@ def test_short_work_does_not_wait_behind_a_training(
     assert read(sessions, waits).state == "queued", "one heavy job at a time"
     assert stop(worker) == 0
     assert (read(sessions, training).state, read(sessions, training).attempt) == ("queued", 0)
+
+
+@on_sqlite
+def test_the_workers_log_names_the_request_that_asked_for_the_job(
+    sessions: sessionmaker[Session], settings: Settings, programs: Programs, tmp_path: Path
+) -> None:
+    params = {"diary": str(tmp_path / "diary"), "does": "refuse"}
+    dataset_id = add_dataset(sessions)
+    with transaction(sessions) as session:
+        job_id = jobs.create(session, dataset_id, JobKind.PURIFY, params, request_id="asked-here").id
+    programs.start(settings.model_copy(update={"log_format": "json"}), *POLLER)
+    eventually(lambda: read(sessions, job_id).state == "failed")
+    eventually(lambda: "exited with 0" in programs.logs())
+    lines = [json.loads(line) for line in programs.logs().splitlines()]
+    ours = [line for line in lines if line.get("job_id") == str(job_id)]
+    assert {line["request_id"] for line in ours} == {"asked-here"}
+    assert len({line["process"] for line in ours}) == 2, "its supervisor and its own process"
 
 
 @on_sqlite

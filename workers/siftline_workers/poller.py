@@ -48,8 +48,8 @@ def run_forever(settings: Settings, stop: threading.Event, child: tuple[str, ...
 
 def slots(settings: Settings) -> list[list[Lane]]:
     """Which lanes share a slot: all but the light one, because this machine has one set of processors."""
-    heavy = [lane for lane in settings.lanes if lane != Lane.LIGHT]
-    light = [lane for lane in settings.lanes if lane == Lane.LIGHT]
+    heavy: list[Lane] = [lane for lane in settings.lanes if lane != Lane.LIGHT]
+    light: list[Lane] = [lane for lane in settings.lanes if lane == Lane.LIGHT]
     return [lanes for lanes in (heavy, light) if lanes]
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from celery import Celery, signals
-from kombu import Queue
+from kombu.entity import Queue
 
 from siftline.dispatch import TASK, make_bell, make_celery, queue_of
 from siftline.logs import set_up_logging
@@ -31,7 +31,7 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
         raise ValueError("SIFTLINE_REDIS_URL is not set: a Celery worker needs a broker")
     app = make_celery(settings.redis_url, **TRANSPORT)
     app.conf.update(
-        task_queues=[Queue(queue_of(lane)) for lane in settings.lanes],
+        task_queues=[Queue(queue_of(lane)) for lane in settings.lanes],  # type: ignore[no-untyped-call]  # kombu has no types
         worker_pool="threads",  # a worker supervises: the work is in a process of its own per job
         worker_concurrency=1,
         task_acks_late=True,

@@ -14,6 +14,7 @@ from siftline.access.gate import READING
 from siftline.access.keyring import Keyring
 from siftline.access.principal import NOBODY, Principal
 from siftline.dispatch import Bell
+from siftline.metrics import Metrics
 from siftline.scoring.line import ScoringLine
 from siftline.scoring.models import DetectorModels
 from siftline.settings import Settings
@@ -41,6 +42,7 @@ class Parts:
     keyring: Keyring
     detectors: DetectorModels[OwnDetector]
     scoring: ScoringLine
+    metrics: Metrics
 
 
 async def get_parts(request: Request) -> Parts:

@@ -26,6 +26,7 @@ RULES: Mapping[tuple[str, str], Role] = {
     ("POST", "/jobs/{job_id}/cancel"): Role.OPERATOR,
     ("GET", "/audit"): Role.ADMIN,
     ("GET", "/keys"): Role.ADMIN,
+    ("GET", "/metrics"): Role.VIEWER,  # and of the workspace that runs the installation: see the route
     ("POST", "/keys"): Role.ADMIN,
     ("DELETE", "/keys/{key_id}"): Role.ADMIN,
     ("POST", "/keys/{key_id}/rotate"): Role.ADMIN,

@@ -2,6 +2,8 @@
 
 import logging
 import re
+import time
+from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -9,12 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from siftline import logs
 from siftline.api.errors import InternalError, problem
 from siftline.domain.errors import BadRequest, SiftlineError, TooLarge
+from siftline.metrics import Requests
 from siftline.settings import Settings
 
 log = logging.getLogger(__name__)
 
+PROBES = {"/healthz", "/readyz", "/metrics"}
+CLIENT_GONE = 499
+"""What stands in the figures for a request whose sender did not wait; nginx's number for it."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UPLOADS = re.compile(r"/datasets(/[^/]+/images)?|/detectors/[^/]+/score")
 IMAGES = re.compile(r"/detectors/[^/]+/score")
@@ -24,8 +31,9 @@ MAX_JSON_BYTES = 1 << 20
 class Frame:
     """Our outermost ASGI middleware: what passes it has an `X-Request-ID`, and errors are problems."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, requests: Requests) -> None:
         self.app = app
+        self.requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,6 +42,31 @@ class Frame:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        began, status = time.monotonic(), 0
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with logs.about(request_id=request_id):
+            try:
+                await self._answer(scope, receive, send_noted, request_id)
+            finally:
+                self._note(scope, status or CLIENT_GONE, time.monotonic() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        method, route = scope["method"], scope.get("route")
+        template = None if route is None else getattr(route, "path_format", None)
+        self.requests.answered(method, template, status, seconds)
+        level = logging.DEBUG if scope["path"] in PROBES else logging.INFO
+        path = quote(scope["path"])  # no line of the log may be the sender's
+        fields = {"method": method, "path": path, "status": status, "seconds": round(seconds, 4)}
+        told = "%s %s: %d in %.0f ms"
+        log.log(level, told, method, path, status, 1000 * seconds, extra={"fields": fields})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         started = False
 
         async def send_framed(message: Message) -> None:

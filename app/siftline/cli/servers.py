@@ -81,11 +81,12 @@ def sweeper(data_dir: DataDir = None) -> None:
     """Ring again for stranded jobs, and requeue those whose worker is gone. Production runs one."""
     from siftline.sweeper import run_forever
 
-    set_up_logging()
+    settings = settings_from(data_dir=data_dir)
+    set_up_logging(settings.log_format, settings.log_level)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    run_forever(settings_from(data_dir=data_dir), stop)
+    run_forever(settings, stop)
 
 
 def migrate(data_dir: DataDir = None) -> None:
@@ -101,8 +102,14 @@ def _run_api(settings: Settings, door: socket.socket) -> None:
 
     from siftline.main import create_app
 
+    set_up_logging(settings.log_format, settings.log_level)
     config = uvicorn.Config(
-        create_app(settings), log_level="warning", timeout_graceful_shutdown=5, server_header=False
+        create_app(settings),
+        log_config=None,  # its lines go our way
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=settings.drain_s,
+        server_header=False,
     )
     host, port = door.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host

@@ -22,26 +22,26 @@ class ScoringLine:
     """Belongs to one event loop. A few threads of its own: uploads and trainings have others."""
 
     def __init__(self, most_waiting: int) -> None:
-        self._most_waiting = most_waiting
+        self.most_waiting = most_waiting
         # More threads than streams: while they read and decode the next images, no stream is idle.
         self._lanes = threads() + 2
         self._turns = CapacityLimiter(self._lanes)
-        self._waiting = 0
-        self._image_s = FIRST_GUESS_S
+        self.waiting = 0
+        self.image_s = FIRST_GUESS_S
 
     @contextmanager
     def places(self, images: int) -> Iterator[None]:
         """Room for so many images. Raises TooManyRequests; an empty line takes any number."""
-        if self._waiting and self._waiting + images > self._most_waiting:
+        if self.waiting and self.waiting + images > self.most_waiting:
             raise TooManyRequests(
-                f"{self._waiting} images are waiting to be scored; at most {self._most_waiting} may.",
-                retry_after_s=max(1, math.ceil(self._waiting * self._image_s / self._lanes)),
+                f"{self.waiting} images are waiting to be scored; at most {self.most_waiting} may.",
+                retry_after_s=max(1, math.ceil(self.waiting * self.image_s / self._lanes)),
             )
-        self._waiting += images
+        self.waiting += images
         try:
             yield
         finally:
-            self._waiting -= images
+            self.waiting -= images
 
     async def run(self, works: Sequence[Callable[[], T]]) -> list[T]:
         """What each work returns, in order.
@@ -71,4 +71,4 @@ class ScoringLine:
         try:
             return work()
         finally:
-            self._image_s += NEWEST_COUNTS * (time.monotonic() - began - self._image_s)
+            self.image_s += NEWEST_COUNTS * (time.monotonic() - began - self.image_s)

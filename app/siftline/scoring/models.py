@@ -73,6 +73,11 @@ class DetectorModels(Generic[K]):
         """The one unused longest comes first."""
         return list(self._entries)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Of all that are loaded, as estimated."""
+        return sum(entry.detector.memory_bytes for entry in list(self._entries.values()))
+
     async def _entry(self, detector_id: K) -> _Entry:
         entry = self._entries.get(detector_id)
         if entry is None:

@@ -63,7 +63,10 @@ async def _scored(parts: Parts, own: OwnDetector, files: Files, *, draw: bool) -
     async with parts.detectors.using(own) as detector:
         works = [partial(scoring.score, detector, file, parts.settings, draw=draw) for file in files]
         with parts.scoring.places(len(works)):
-            return scoring.answer(detector, await parts.scoring.run(works))
+            answer = scoring.answer(detector, await parts.scoring.run(works))
+        found = [(image.p_value, image.verdict) for image in answer.items]
+        parts.metrics.drift.scored(detector.ref.id, len(detector.calibration.scores), found)
+        return answer
 
 
 def _score_later(parts: Parts, detector_id: UUID, files: Files, once: Once) -> Answer:

@@ -2,11 +2,13 @@
 
 from importlib.metadata import version
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from siftline import schemas
 from siftline.access.deps import PartsDep
-from siftline.domain.errors import Unavailable
+from siftline.access.principal import PrincipalDep
+from siftline.domain.errors import Forbidden, Unavailable
+from siftline.domain.keys import DEFAULT_WORKSPACE
 from siftline.services import readiness
 
 router = APIRouter(tags=["system"])
@@ -33,3 +35,12 @@ def readyz(parts: PartsDep) -> schemas.Health:
     if missing:
         raise NotReady("See `errors` for what is missing.", errors=missing, retry_after_s=5)
     return schemas.Health(status="ok", version=version("siftline"), checks=checks)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics(request: Request, parts: PartsDep, principal: PrincipalDep) -> Response:
+    """Figures for Prometheus, of all workspaces: a viewer's key of the workspace `default` opens them."""
+    if not (principal.owner or principal.workspace == DEFAULT_WORKSPACE):
+        raise Forbidden("The figures are of all workspaces; a key of this one does not open them.")
+    content, media_type = parts.metrics.written(request.headers.get("accept", ""))
+    return Response(content, media_type=media_type)
