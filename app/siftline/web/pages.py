@@ -11,7 +11,7 @@ from siftline import schemas
 from siftline.access.deps import Reading
 from siftline.domain.errors import PurificationNotReady
 from siftline.domain.jobs import JobState
-from siftline.services import datasets, gallery, jobs, purification
+from siftline.services import datasets, detection, gallery, jobs, purification
 from siftline.web.html import PageRoute, page
 from siftline.web.parameters import Cursor, Version, VersionNumber
 
@@ -104,7 +104,8 @@ def show_detectors(request: Request, session: Reading, dataset_id: UUID | None =
 
 
 @router.get("/m/{detector_id}")
-def show_detector(request: Request, detector_id: UUID) -> HTMLResponse:
+def show_detector(request: Request, session: Reading, detector_id: UUID) -> HTMLResponse:
+    detection.get(session, detector_id)  # there, or not found
     return page(request, "detector.html", detector_id=detector_id)
 
 
