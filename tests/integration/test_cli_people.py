@@ -165,6 +165,30 @@ def test_the_first_key_is_made_on_this_machine_and_opens_the_door(tmp_path: Path
     assert second["key"] not in shown
 
 
+def test_a_key_is_rotated_and_the_log_tells_who_did_what(tmp_path: Path) -> None:
+    here = ("--local", "--data-dir", tmp_path / "data", "--json")
+    first = json.loads(run("key", "create", "ada", "--role", "admin", "--workspace", "line-4", *here).stdout)
+    assert first["workspace"] == "line-4"
+    server = Server(tmp_path / "data")
+    server.start()
+    try:
+        old = {"SIFTLINE_API_KEY": first["key"], "SIFTLINE_URL": server.url}
+        second = json.loads(run("key", "rotate", first["id"], "--grace", 3600, "--json", **old).stdout)
+        new = old | {"SIFTLINE_API_KEY": second["key"]}
+        assert [run("jobs", **key).returncode for key in (old, new)] == [0, 0]
+        third = json.loads(run("key", "rotate", first["id"], *here).stdout)
+        last = old | {"SIFTLINE_API_KEY": third["key"]}
+        assert run("jobs", **last).returncode == 0
+        log = json.loads(run("audit", "--json", **last).stdout)
+        shown = run("audit", **last).stdout
+    finally:
+        server.kill()
+    assert [(entry["action"], entry["who"]) for entry in log] == [("POST /keys/{key_id}/rotate", "ada")]
+    assert log[0]["objects"] == [f"key:{first['id']}"]
+    assert "rotate" in shown
+    assert not [key for key in (first, second, third) if key["key"] in str(log) + shown]
+
+
 def test_a_first_key_that_could_make_no_others_is_refused(tmp_path: Path) -> None:
     answer = run("key", "create", "bob", "--local", "--data-dir", tmp_path / "data")
     assert answer.returncode == 1

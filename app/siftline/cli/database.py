@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from getpass import getuser
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 from siftline.domain.errors import Conflict, Unavailable
+from siftline.domain.keys import DEFAULT_WORKSPACE
 from siftline.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from siftline.store.audit import Deed
+
+LOCAL_USER = "command-line"
 
 
 def upgrade(settings: Settings) -> None:
@@ -22,8 +29,10 @@ def upgrade(settings: Settings) -> None:
 
 
 @contextmanager
-def opened_database(settings: Settings) -> Iterator[Session]:
-    """One transaction, committed at the end. The embedded database is made and migrated first.
+def opened_database(settings: Settings, action: str | None = None) -> Iterator[Session]:
+    """One transaction, committed at the end; an `action` is written into the audit log with it.
+
+    The embedded database is made and migrated first.
 
     Raises Unavailable when it does not answer, and Conflict when production's is at another revision.
     """
@@ -38,9 +47,23 @@ def opened_database(settings: Settings) -> Iterator[Session]:
     engine = make_engine(settings.sqlalchemy_url)
     try:
         with transaction(session_factory(engine)) as session:
+            if action is not None:
+                session.info["deed"] = _deed(action)
             yield session
     finally:
         engine.dispose()
+
+
+def _deed(action: str) -> Deed:
+    from siftline.store.audit import Deed
+
+    return Deed(
+        who=LOCAL_USER,
+        role="admin",
+        workspace=DEFAULT_WORKSPACE,
+        action=action,
+        client=f"{getuser()}@{gethostname()}"[:100],
+    )
 
 
 @contextmanager

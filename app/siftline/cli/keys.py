@@ -8,26 +8,26 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from siftline.cli.database import opened_database
+from siftline.cli.database import LOCAL_USER, opened_database
 from siftline.cli.options import AsJson, Key, Url, connected
 from siftline.cli.output import out, print_json, say
 from siftline.cli.servers import DataDir, settings_from
 from siftline.client import DEFAULT_URL
 from siftline.schemas import Key as ApiKey
-from siftline.schemas import NewKey, RoleName
+from siftline.schemas import KeyCreated, NewKey, RoleName, RotateKey
 
 Local = Annotated[
     bool, typer.Option("--local", help="Work on this machine's database itself: no server, no key needed.")
 ]
-LOCAL_USER = "command-line"
+KeyId = Annotated[UUID, typer.Argument(help="Id of the key.")]
 
-group = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+group = typer.Typer(help="Make, list, rotate and revoke API keys.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="key")
     group.command("list")(every)
-    for command in (create, revoke):
+    for command in (create, rotate, revoke):
         group.command()(command)
 
 
@@ -35,6 +35,9 @@ def create(
     name: Annotated[str, typer.Argument(help="Who or what holds it; decisions are signed with this.")],
     *,
     role: Annotated[RoleName, typer.Option(help="Each may do what the ones before may.")] = "viewer",
+    workspace: Annotated[
+        str | None, typer.Option(help="What it opens; by default where the key that makes it is.")
+    ] = None,
     local: Local = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -48,16 +51,12 @@ def create(
         settings = settings_from(data_dir=data_dir)
         if settings.database_url is None:
             say(f"In the database of {settings.data_dir.resolve()}")
-        with opened_database(settings) as session:
-            created = keys.create(session, NewKey(name=name, role=role), by=LOCAL_USER)
+        with opened_database(settings, "siftline key create") as session:
+            created = keys.create(session, NewKey(name=name, role=role, workspace=workspace), by=LOCAL_USER)
     else:
         with connected(url, api_key) as client:
-            created = client.create_key(name, role)
-    if as_json:
-        print_json(created)
-    else:
-        say(f"{created.role} key for {created.name}, shown this once:")
-        out.print(created.key, markup=False, highlight=False)
+            created = client.create_key(name, role, workspace)
+    _show(created, as_json=as_json)
 
 
 def every(
@@ -85,8 +84,32 @@ def every(
         say("There are no keys. To make the first: siftline key create NAME --role admin")
 
 
+def rotate(
+    key: KeyId,
+    *,
+    grace_s: Annotated[
+        float, typer.Option("--grace", min=0, help="Seconds that the old one stays good beside the new one.")
+    ] = 0,
+    local: Local = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Give a key another secret, printed this once; the old one ends now, or after --grace."""
+    if local:
+        from siftline.services import keys
+
+        with opened_database(settings_from(data_dir=data_dir), "siftline key rotate") as session:
+            rotated = keys.rotate(session, key, RotateKey(grace_s=grace_s), by=LOCAL_USER)
+    else:
+        with connected(url, api_key) as client:
+            rotated = client.rotate_key(key, grace_s)
+    _show(rotated, as_json=as_json)
+
+
 def revoke(
-    key: Annotated[UUID, typer.Argument(help="Id of the key.")],
+    key: KeyId,
     *,
     local: Local = False,
     data_dir: DataDir = None,
@@ -97,7 +120,7 @@ def revoke(
     if local:
         from siftline.services import keys
 
-        with opened_database(settings_from(data_dir=data_dir)) as session:
+        with opened_database(settings_from(data_dir=data_dir), "siftline key revoke") as session:
             keys.revoke(session, key, by=LOCAL_USER)
     else:
         with connected(url, api_key) as client:
@@ -105,14 +128,23 @@ def revoke(
     say(f"Key {key} is revoked")
 
 
+def _show(created: KeyCreated, *, as_json: bool) -> None:
+    if as_json:
+        print_json(created)
+    else:
+        say(f"{created.role} key for {created.name} in {created.workspace}, shown this once:")
+        out.print(created.key, markup=False, highlight=False)
+
+
 def _print_table(keys: Sequence[ApiKey]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("id", "name", "role", "made", "last used", "revoked"):
+    for heading in ("id", "workspace", "name", "role", "made", "rotated", "last used", "revoked"):
         table.add_column(heading, no_wrap=True)
     for key in keys:
-        times = (key.created_at, key.last_used_at, key.revoked_at)
+        times = (key.created_at, key.rotated_at, key.last_used_at, key.revoked_at)
         table.add_row(
             str(key.id),
+            key.workspace,
             escape(key.name),
             key.role,
             *("" if at is None else f"{at:%Y-%m-%d %H:%M}" for at in times),
