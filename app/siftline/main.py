@@ -37,7 +37,7 @@ from siftline.scoring.line import ScoringLine
 from siftline.scoring.models import DetectorModels
 from siftline.services import scoring as scores
 from siftline.settings import Settings
-from siftline.store.blobs_local import LocalBlobs
+from siftline.store.blobs_open import open_blobs
 from siftline.store.scope import Scope, scoped
 from siftline.store.session import make_engine, session_factory
 from siftline.store.spool import Spool
@@ -69,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("siftline"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # its page loads scripts from a CDN: `web.manual` is ours
         redoc_url=None,
         redirect_slashes=False,
         dependencies=[Depends(authorize)],
@@ -98,7 +99,7 @@ def _put_together(settings: Settings, sessions: sessionmaker[Session]) -> Parts:
     return Parts(
         settings=settings,
         sessions=sessions,
-        blobs=LocalBlobs(settings.blobs_dir),
+        blobs=open_blobs(settings),
         spool=Spool(settings.spool_dir),
         # Pillow's decoders let other threads run; more of them than processors would only need more memory.
         decoders=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode"),

@@ -58,6 +58,19 @@ class Settings(BaseSettings):
         (), description="Folders (JSON list) that `file://` sources may name; none by default."
     )
 
+    s3_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="Keep images in this bucket instead of data_dir; credentials as boto3 finds them.",
+    )
+    s3_endpoint: str | None = Field(
+        None, pattern=r"^https?://[^/@?#]+/?$", description="S3-compatible store to ask; unset: AWS."
+    )
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_prefix: str = Field(
+        "", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*/)*$", description="Folder in the bucket, ending in `/`."
+    )
+
     backbone: str = Field("lite", description="Preset used when a dataset names none.")
     weights_dir: Path | None = Field(
         None, description="Folder with PRESET.safetensors for the large presets."

@@ -13,7 +13,7 @@ from siftline.domain.jobs import FINISHED, JobState, Lane
 from siftline.settings import Settings
 from siftline.store import job_scores, jobs, workers
 from siftline.store.blobs import SCORING_PREFIX, Blobs
-from siftline.store.blobs_local import LocalBlobs
+from siftline.store.blobs_open import open_blobs
 from siftline.store.models import Job
 from siftline.store.session import DATABASE_AWAY, make_engine, reading, session_factory, transaction
 
@@ -39,7 +39,7 @@ def sweep(sessions: sessionmaker[Session], settings: Settings, bell: Bell) -> Sw
     with transaction(sessions) as session:
         rung = _ring_again(session, settings, bell)
         workers.forget_the_dead(session)
-    _clear_scored(sessions, LocalBlobs(settings.blobs_dir))
+    _clear_scored(sessions, open_blobs(settings))
     swept = Swept(
         requeued=ends.count(JobState.QUEUED),
         failed=ends.count(JobState.FAILED),
@@ -81,7 +81,7 @@ def _clear_scored(sessions: sessionmaker[Session], blobs: Blobs) -> None:
 
     Those whose job is not known yet are on their way in, unless they are old: then the request died.
     """
-    keys = list(blobs.keys(SCORING_PREFIX))
+    keys = [blob.key for blob in blobs.listed(SCORING_PREFIX)]
     kept = {key: UUID(key.split("/")[1]) for key in keys}
     with reading(sessions) as session:
         states = job_scores.job_states(session, set(kept.values())) if kept else {}

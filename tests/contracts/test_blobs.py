@@ -1,20 +1,28 @@
 """What every blob store must do. A new store is a new line in `STORES`."""
 
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from siftline.domain.errors import Unavailable
+from siftline.settings import Settings
 from siftline.store.blobs import Blobs, dataset_prefix, image_key, thumbnail_key
-from siftline.store.blobs_local import LocalBlobs
+from siftline.store.blobs_local import ASIDE, NO_SLASH, LocalBlobs
+from siftline.store.blobs_s3 import S3Blobs
+from tests.conftest import free_port
 
-STORES: dict[str, Callable[[Path], Blobs]] = {"local": lambda folder: LocalBlobs(folder / "blobs")}
+STORES = ("local", "s3")
 
 
 @pytest.fixture(params=STORES)
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    return STORES[request.param](tmp_path)
+    if request.param == "local":
+        return LocalBlobs(tmp_path / "blobs")
+    return S3Blobs(request.getfixturevalue("s3_settings"))
 
 
 @pytest.fixture
@@ -66,8 +74,63 @@ def test_keys_are_those_below_the_prefix_in_order(blobs: Blobs, file: Callable[[
     expected = [image_key(one, "aa"), image_key(one, "bb"), thumbnail_key(one, "aa")]
     for key in [*expected[::-1], image_key(two, "aa")]:
         blobs.put(key, file(b"x"))
-    assert list(blobs.keys(dataset_prefix(one))) == expected
-    assert list(blobs.keys(dataset_prefix(uuid4()))) == []
+    assert [blob.key for blob in blobs.listed(dataset_prefix(one))] == expected
+    assert [blob.bytes for blob in blobs.listed(dataset_prefix(one))] == [1, 1, 1]
+    assert list(blobs.listed(dataset_prefix(uuid4()))) == []
+
+
+def test_keys_come_in_the_order_of_their_characters(blobs: Blobs, file: Callable[[bytes], Path]) -> None:
+    keys = sorted(["a/b", "a/b.c", "a/b-c/d", "a/b/c-d", "a/b/c/d", "a/bc"][1:])
+    for key in keys[::-1]:
+        blobs.put(key, file(b"x"))
+    assert [blob.key for blob in blobs.listed("a/")] == keys
+
+
+def test_a_careful_delete_keeps_what_was_put_since(blobs: Blobs, file: Callable[[bytes], Path]) -> None:
+    blobs.put("a/b", file(b"x"))
+    (blob,) = blobs.listed("a/")
+    assert abs((datetime.now(UTC) - blob.put_at).total_seconds()) < 60
+    assert not blobs.delete("a/b", unless_put_after=blob.put_at - timedelta(seconds=1))
+    with blobs.open("a/b") as kept:
+        assert kept.read() == b"x"
+    assert blobs.delete("a/b", unless_put_after=blob.put_at + timedelta(seconds=1))
+    assert list(blobs.listed("a/")) == []
+    assert not blobs.delete("a/b", unless_put_after=blob.put_at)
+
+
+def test_the_age_of_a_blob_counts_from_its_putting(blobs: Blobs, file: Callable[[bytes], Path]) -> None:
+    source = file(b"took a day to send")
+    os.utime(source, (0, 0))
+    blobs.put("a/b", source)
+    (blob,) = blobs.listed("a/")
+    assert blob.put_at.year > 2000
+
+
+def test_what_a_killed_delete_laid_aside_comes_back(tmp_path: Path, file: Callable[[bytes], Path]) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    for key in ("datasets/a/b", "datasets/a/c"):
+        blobs.put(key, file(b"old"))
+        aside = tmp_path / "blobs" / ASIDE / key.replace("/", NO_SLASH)
+        aside.parent.mkdir(exist_ok=True)
+        (tmp_path / "blobs" / key).rename(aside)
+    blobs.put("datasets/a/c", file(b"new"))
+    assert [blob.key for blob in blobs.listed("datasets/")] == ["datasets/a/b", "datasets/a/c"]
+    with blobs.open("datasets/a/c") as blob:
+        assert blob.read() == b"new"
+
+
+def test_a_bucket_that_does_not_answer_is_unavailable(tmp_path: Path, file: Callable[[bytes], Path]) -> None:
+    settings = Settings(s3_bucket="siftline", s3_endpoint=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(Unavailable):
+        S3Blobs(settings).open("a/b")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://user@host", "http://host/path", "ftp://host", "http://h?x", "h"]
+)
+def test_an_endpoint_is_a_host_and_nothing_else(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="s3_endpoint"):
+        Settings(s3_endpoint=endpoint)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
-from siftline.domain.errors import OutOfResources, SiftlineError
+from siftline.domain.errors import OutOfResources, SiftlineError, Unavailable
 from siftline.domain.jobs import JobKind
 from siftline.logs import process_is_about, set_up_logging
 from siftline.settings import Settings
@@ -109,11 +109,11 @@ def perform(job: RunningJob, function: JobFunction) -> None:
         function(job)
     except (Cancelled, LostJob) as end:
         log.info("job %s: stopped (%s)", job.id, type(end).__name__)
+    except (*DATABASE_AWAY, Unavailable):
+        raise  # nothing is wrong with the job: the supervisor queues it again
     except SiftlineError as error:
         log.warning("job %s: %s: %s", job.id, error.code, error.detail)
         job.fail(error)
-    except DATABASE_AWAY:
-        raise  # nothing is wrong with the job: the supervisor queues it again
     except Exception as error:
         log.exception("job %s: failed", job.id)
         job.fail(what_to_say_of(error))

@@ -21,7 +21,7 @@ from siftline.domain.errors import Conflict
 from siftline.schemas import DatasetCreated, DatasetOptions, Job, NewDataset, Purified
 from siftline.services import datasets, ingest, jobs, purification, sources
 from siftline.settings import Settings
-from siftline.store.blobs_local import LocalBlobs
+from siftline.store.blobs_open import open_blobs
 from siftline.store.migrate import upgrade
 from siftline.store.selection import Filter
 from siftline.store.session import make_engine, reading, session_factory, transaction
@@ -87,7 +87,7 @@ def _take_in(
             files = ingest.unpacked(sources.copy(path, folder, settings), folder, settings)
             with intake_progress(len(files)) as look:
                 examined = [look(file) for file in ingest.examined(files, decoders, settings)]
-            ingest.store_bytes(LocalBlobs(settings.blobs_dir), dataset_id, examined)
+            ingest.store_bytes(open_blobs(settings), dataset_id, examined)
             with transaction(sessions) as session:
                 new = NewDataset(name=path.name[:200] or "images", options=options)
                 return datasets.create(session, dataset_id, new, examined, bell=silent, settings=settings)

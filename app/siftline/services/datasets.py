@@ -170,5 +170,5 @@ def delete(session: Session, dataset_id: UUID) -> None:
 
 
 def delete_bytes(blobs: Blobs, dataset_id: UUID) -> None:
-    for key in list(blobs.keys(dataset_prefix(dataset_id))):
-        blobs.delete(key)
+    for blob in list(blobs.listed(dataset_prefix(dataset_id))):
+        blobs.delete(blob.key)

@@ -1,27 +1,32 @@
 """Is everything there that the service needs to keep its promises?"""
 
 from collections.abc import Callable
-from tempfile import TemporaryFile
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from uuid import uuid4
 
 import redis
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from siftline.domain.errors import Unavailable
 from siftline.settings import Settings
 from siftline.store import migrate, workers
+from siftline.store.blobs import Blobs
 from siftline.store.session import reading
 
 BROKER_TIMEOUT_S = 2.0
+PROBE = b"written"
 OK = "ok"
 
 
-def check(settings: Settings, sessions: sessionmaker[Session]) -> dict[str, str]:
+def check(settings: Settings, sessions: sessionmaker[Session], blobs: Blobs) -> dict[str, str]:
     """What was looked at, each `ok` or what is wrong, in words for an operator."""
     checks: dict[str, Callable[[], str]] = {
         "database": lambda: _database(sessions),
         "migrations": lambda: _migrations(sessions),
-        "storage": lambda: _storage(settings),
+        "storage": lambda: _storage(settings, blobs),
         "worker": lambda: _worker(settings, sessions),
     }
     if settings.redis_url is not None:
@@ -52,16 +57,22 @@ def _migrations(sessions: sessionmaker[Session]) -> str:
     )
 
 
-def _storage(settings: Settings) -> str:
-    for folder in (settings.spool_dir, settings.blobs_dir):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=folder) as file:
-                file.write(b"written")
-                file.flush()
-        except OSError as error:
-            return f"{folder} cannot be written: {error.strerror}"
-    return OK
+def _storage(settings: Settings, blobs: Blobs) -> str:
+    """Written as an image is: into the spool, then to the blobs; read back, and gone again."""
+    key = f"probe/{uuid4().hex}"
+    try:
+        settings.spool_dir.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=settings.spool_dir, delete=False) as file:
+            file.write(PROBE)
+        blobs.put(key, Path(file.name))
+        with blobs.open(key) as blob:
+            content = blob.read()
+        blobs.delete(key)
+    except OSError as error:
+        return f"{settings.data_dir} cannot be written: {error.strerror}"
+    except Unavailable:
+        return f"the bucket {settings.s3_bucket} cannot be written or read"
+    return OK if content == PROBE else "what was written to the storage did not come back"
 
 
 def _worker(settings: Settings, sessions: sessionmaker[Session]) -> str:

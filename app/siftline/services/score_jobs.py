@@ -43,8 +43,8 @@ def store_bytes(blobs: Blobs, job_id: UUID, files: Files) -> None:
 
 
 def delete_bytes(blobs: Blobs, job_id: UUID) -> None:
-    for key in list(blobs.keys(scoring_prefix(job_id))):
-        blobs.delete(key)
+    for blob in list(blobs.listed(scoring_prefix(job_id))):
+        blobs.delete(blob.key)
 
 
 def start(

@@ -1,9 +1,23 @@
 """Where bytes live: four verbs, the same for every place. A missing blob is always FileNotFoundError."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import UUID
+
+KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One blob as a listing tells of it. `put_at` is when its bytes came, aware."""
+
+    key: str
+    bytes: int
+    put_at: datetime
 
 
 class Blobs(Protocol):
@@ -15,11 +29,18 @@ class Blobs(Protocol):
     def open(self, key: str) -> BinaryIO:
         """The blob, for reading and seeking."""
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """The keys below a folder-like prefix (which ends in `/`), in order."""
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        """The blobs below a folder-like prefix (which ends in `/`), in the order of their keys."""
 
-    def delete(self, key: str) -> None:
-        """Remove a blob; nothing happens when it is gone already."""
+    def delete(self, key: str, *, unless_put_after: datetime | None = None) -> bool:
+        """Remove a blob, unless it was put after that moment; False when it stays or is gone already."""
+
+
+def checked(key: str) -> str:
+    """Raises ValueError for what is no key, above all for what could lead elsewhere."""
+    if not KEY.fullmatch(key):
+        raise ValueError(f"not a blob key: {key!r}")
+    return key
 
 
 def image_key(dataset_id: UUID, sha256: str) -> str:

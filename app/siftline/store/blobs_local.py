@@ -1,12 +1,17 @@
 """Blobs as files below one folder."""
 
 import os
-import re
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+from siftline.store.blobs import Listed, checked
+
+ASIDE = ".aside"
+"""Not a key: what lies there is in the hands of a careful delete, or was when that one died."""
+NO_SLASH = ","  # in no key
 
 
 class LocalBlobs:
@@ -19,6 +24,7 @@ class LocalBlobs:
         target = self._path(key)
         # A row must never outlive its bytes: they are on the disk before the database hears of them.
         with source.open("rb") as file:
+            os.utime(file.fileno())  # a rename keeps the time, and an upload may take a day
             os.fsync(file.fileno())
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)
@@ -26,23 +32,72 @@ class LocalBlobs:
     def open(self, key: str) -> BinaryIO:
         return self._path(key).open("rb")
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        folder = self._path(prefix.removesuffix("/"))
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                yield path.relative_to(self.root).as_posix()
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        for blob in list(self._below(self.root / ASIDE)):
+            self._put_back(self.root / blob.key)
+        yield from self._below(self._path(prefix.removesuffix("/")))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, unless_put_after: datetime | None = None) -> bool:
         path = self._path(key)
-        path.unlink(missing_ok=True)
+        if unless_put_after is None:
+            if not _unlinked(path):
+                return False
+        elif not self._unlinked_if_old(path, unless_put_after):
+            return False
         for folder in path.parents:
             if folder == self.root or not _removed_if_empty(folder):
                 break
+        return True
+
+    def _unlinked_if_old(self, path: Path, limit: datetime) -> bool:
+        """Looks at the very file it deletes: a put between a look and an unlink would lose what was put."""
+        aside = self.root / ASIDE / path.relative_to(self.root).as_posix().replace("/", NO_SLASH)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.rename(aside)
+            if _put_at(aside.stat()) <= limit:
+                return _unlinked(aside)
+        except FileNotFoundError:  # gone, or another process has just put it back
+            return False
+        self._put_back(aside)
+        return False
+
+    def _put_back(self, aside: Path) -> None:
+        path = self.root / aside.name.replace(NO_SLASH, "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError, FileNotFoundError):  # put again meanwhile, or back already
+            os.link(aside, path)
+        _unlinked(aside)
+
+    def _below(self, folder: Path) -> Iterator[Listed]:
+        try:
+            with os.scandir(folder) as found:
+                entries = [(f"{entry.name}/" if entry.is_dir() else entry.name, entry) for entry in found]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        # A folder with its slash, so that the order is that of the whole keys.
+        for name, entry in sorted(entries, key=lambda pair: pair[0]):
+            if name.endswith("/"):
+                yield from self._below(folder / entry.name)
+                continue
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                stat = entry.stat()
+                yield Listed(Path(entry.path).relative_to(self.root).as_posix(), stat.st_size, _put_at(stat))
 
     def _path(self, key: str) -> Path:
-        if not KEY.fullmatch(key):
-            raise ValueError(f"not a blob key: {key!r}")
-        return self.root / key
+        return self.root / checked(key)
+
+
+def _put_at(stat: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(stat.st_mtime, UTC)
+
+
+def _unlinked(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _removed_if_empty(folder: Path) -> bool:

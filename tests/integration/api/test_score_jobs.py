@@ -55,7 +55,7 @@ def work(sessions: sessionmaker[Session], settings: Settings, job_id: UUID) -> N
 
 
 def blobs_of(settings: Settings) -> list[str]:
-    return list(LocalBlobs(settings.blobs_dir).keys("scoring/"))
+    return [blob.key for blob in LocalBlobs(settings.blobs_dir).listed("scoring/")]
 
 
 def test_two_hundred_images_become_a_job_whose_scores_are_those_of_each_image_alone(

@@ -11,7 +11,7 @@ from siftline.imaging import SampleRange, Tone, tone_of_set
 from siftline.settings import Settings
 from siftline.store import datasets, images
 from siftline.store.blobs import image_key
-from siftline.store.blobs_local import LocalBlobs
+from siftline.store.blobs_open import open_blobs
 from siftline.store.session import reading
 from siftline_workers.methods.backbones import Backbone, find_weights, load_backbone, preset_named
 from siftline_workers.methods.features import PatchFeatures
@@ -37,7 +37,7 @@ class DatasetImages:
 
 def load(job: RunningJob) -> DatasetImages:
     """Raises Unprocessable for a dataset without images, NotFound when it is gone."""
-    blobs = LocalBlobs(job.settings.blobs_dir)
+    blobs = open_blobs(job.settings)
 
     def reader(sha256: str) -> Callable[[], bytes]:
         def read() -> bytes:

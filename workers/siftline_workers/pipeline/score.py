@@ -13,8 +13,8 @@ from siftline.scoring.network import threads
 from siftline.services import score_jobs, scoring
 from siftline.services.scoring import Sent
 from siftline.store import job_scores
-from siftline.store.blobs import scoring_key
-from siftline.store.blobs_local import LocalBlobs
+from siftline.store.blobs import Blobs, scoring_key
+from siftline.store.blobs_open import open_blobs
 from siftline.store.models import JobScore
 from siftline.store.session import reading, retrying
 from siftline_workers.running import DATABASE_PATIENCE_S, RunningJob
@@ -32,10 +32,10 @@ def run(job: RunningJob) -> None:
     job.report("load", 0.0)
     if job.detector_id is None:
         raise NotFound("The detector was deleted before it could score.")
-    detector = scoring.load(job.sessions, job.detector_id)
+    detector, blobs = scoring.load(job.sessions, job.detector_id), open_blobs(job.settings)
     with ThreadPoolExecutor(threads() + 1) as pool:
         while files := _waiting(job):
-            rows = list(pool.map(partial(_looked_at, job, detector), files))
+            rows = list(pool.map(partial(_looked_at, job, detector, blobs), files))
             write = partial(job_scores.write, rows=rows)
             retrying(job.sessions, write, patience_s=DATABASE_PATIENCE_S)
             job.report(STAGE, _progress(job))
@@ -47,8 +47,9 @@ def _waiting(job: RunningJob) -> Sequence[JobScore]:
         return job_scores.waiting(session, job.id, limit=AT_ONCE)
 
 
-def _looked_at(job: RunningJob, detector: LoadedDetector, file: JobScore) -> dict[str, object]:
-    blobs = LocalBlobs(job.settings.blobs_dir)
+def _looked_at(
+    job: RunningJob, detector: LoadedDetector, blobs: Blobs, file: JobScore
+) -> dict[str, object]:
     try:
         with blobs.open(scoring_key(job.id, file.number)) as opened:
             content = opened.read()

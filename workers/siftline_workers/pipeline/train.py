@@ -18,7 +18,7 @@ from siftline.domain.calibration import Calibration, calibrate
 from siftline.domain.errors import Unprocessable
 from siftline.schemas import CalibrationCard, Lineage
 from siftline.store import artifacts, detectors
-from siftline.store.blobs_local import LocalBlobs
+from siftline.store.blobs_open import open_blobs
 from siftline.store.session import now, reading
 from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.detectors import Budget, CurvePoint, TooFewImages, Trained, TrainingSet
@@ -61,7 +61,7 @@ def run(job: RunningJob) -> None:
     stages = Stages(SHARES, job.report)
     with stages.stage("load"):
         order, extractor = training_order.read(job)
-        blobs = LocalBlobs(job.settings.blobs_dir)
+        blobs = open_blobs(job.settings)
         clean = clean_set.load(job.sessions, blobs, order.dataset_id, order.version)
     with stages.stage("extract") as progress:
         features = _features(job, clean, extractor, progress)

@@ -28,7 +28,7 @@ async def healthz() -> schemas.Health:
 @router.get("/readyz")
 def readyz(parts: PartsDep) -> schemas.Health:
     """503 names what is missing: database, migrations, storage, a worker's heartbeat, the broker if set."""
-    checks = readiness.check(parts.settings, parts.sessions)
+    checks = readiness.check(parts.settings, parts.sessions, parts.blobs)
     missing = [
         {"loc": [name], "msg": told, "type": "not-ready"} for name, told in checks.items() if told != "ok"
     ]

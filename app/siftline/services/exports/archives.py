@@ -88,7 +88,7 @@ def read_back(manifest: BinaryIO) -> Iterator[dict[str, Any]]:
 def require_bytes(blobs: Blobs, lineage: Lineage, manifest: BinaryIO) -> None:
     """Raises Unavailable, naming them, when the storage has lost images: half of them is worse than none."""
     dataset_id = UUID(lineage.dataset_id)
-    stored = set(blobs.keys(dataset_prefix(dataset_id)))
+    stored = {blob.key for blob in blobs.listed(dataset_prefix(dataset_id))}
     lost = [r for r in read_back(manifest) if image_key(dataset_id, r["sha256"]) not in stored]
     if lost:
         raise Unavailable(
