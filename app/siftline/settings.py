@@ -101,6 +101,17 @@ class Settings(BaseSettings):
     lease_s: float = Field(15.0, gt=0, description="A worker silent this long has lost its job.")
     poll_s: float = Field(0.3, gt=0, description="How often workers look for jobs and cancel requests.")
     sweep_s: float = Field(5.0, gt=0, description="How often stranded jobs are looked for.")
+    gc_s: float = Field(3600.0, ge=0, description="How often garbage is collected (0: never).")
+    gc_grace_s: float = Field(
+        86_400.0, gt=0, description="Age at which bytes without a row are garbage: longer than any upload."
+    )
+    answers_kept_s: float = Field(
+        7 * 86_400.0, gt=0, description="How long an `Idempotency-Key` gives the same answer again."
+    )
+    features_max_bytes: int = Field(
+        100 * GIB, ge=0, description="Size of the feature cache; what was unused longest goes first."
+    )
+    work_max_bytes: int = Field(100 * GIB, ge=0, description="Size of the checkpoints of unfinished jobs.")
     max_attempts: int = Field(5, ge=1, description="Times a job is started again after its worker died.")
     cancel_grace_s: float = Field(2.0, gt=0, description="Time a cancelled job has to stop by itself.")
     drain_s: int = Field(5, ge=0, description="Time that requests in hand have when the API is told to stop.")

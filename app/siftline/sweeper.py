@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from siftline import garbage
 from siftline.dispatch import Bell, make_bell, ring_after_commit, silent
 from siftline.domain.jobs import FINISHED, JobState, Lane
 from siftline.settings import Settings
@@ -20,6 +21,7 @@ from siftline.store.session import DATABASE_AWAY, make_engine, reading, session_
 log = logging.getLogger(__name__)
 
 UNKNOWN_S = 3600.0
+STOP_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,14 @@ class Swept:
     rung: int = 0
 
 
-def sweep(sessions: sessionmaker[Session], settings: Settings, bell: Bell) -> Swept:
+def sweep(sessions: sessionmaker[Session], settings: Settings, bell: Bell, blobs: Blobs) -> Swept:
     """One pass: jobs whose worker fell silent go back, end or fail; jobs nobody heard of are rung again."""
     with transaction(sessions) as session:
         ends = [_repair(session, settings, bell, job) for job in jobs.stranded(session)]
     with transaction(sessions) as session:
         rung = _ring_again(session, settings, bell)
         workers.forget_the_dead(session)
-    _clear_scored(sessions, open_blobs(settings))
+    _clear_scored(sessions, blobs)
     swept = Swept(
         requeued=ends.count(JobState.QUEUED),
         failed=ends.count(JobState.FAILED),
@@ -92,17 +94,24 @@ def _clear_scored(sessions: sessionmaker[Session], blobs: Blobs) -> None:
 
 
 def run_forever(settings: Settings, stop: threading.Event) -> None:
-    """Sweep every `settings.sweep_s` seconds until `stop` is set."""
+    """Sweep every `settings.sweep_s` seconds until `stop` is set; collect garbage beside it."""
     engine = make_engine(settings.sqlalchemy_url)
-    sessions, bell = session_factory(engine), make_bell(settings)
+    sessions, bell, blobs = session_factory(engine), make_bell(settings), open_blobs(settings)
+    # Beside it, because a look at ten million blobs must not keep a stranded job waiting.
+    collecting = threading.Thread(
+        target=garbage.run_forever, args=(sessions, settings, blobs, stop), daemon=True
+    )
+    collecting.start()
     try:
         while not stop.is_set():
             try:
-                sweep(sessions, settings, bell)
+                sweep(sessions, settings, bell, blobs)
             except DATABASE_AWAY as error:
                 log.warning("the database is away (%s)", type(error.orig).__name__)
             except Exception:
                 log.exception("a sweep failed; the next one tries again")
             stop.wait(settings.sweep_s)
     finally:
+        stop.set()
+        collecting.join(STOP_WITHIN_S)  # whatever it is deleting, the next one finds the rest
         engine.dispose()

@@ -14,6 +14,7 @@ from siftline.dispatch import enqueue, make_bell
 from siftline.domain.jobs import JobKind, JobState, Lane
 from siftline.settings import Settings
 from siftline.store import jobs, workers
+from siftline.store.blobs_local import LocalBlobs
 from siftline.store.jobs import LostJob
 from siftline.store.models import Job, Worker
 from siftline.store.session import make_engine, now, reading, session_factory, transaction
@@ -40,7 +41,7 @@ def bell() -> Bell:
 
 @pytest.fixture
 def swept(sessions: sessionmaker[Session], settings: Settings, bell: Bell) -> Callable[[], Swept]:
-    return lambda: sweep(sessions, settings, bell)
+    return lambda: sweep(sessions, settings, bell, LocalBlobs(settings.blobs_dir))
 
 
 def age(sessions: sessionmaker[Session], job_id: UUID, **moments: timedelta) -> None:
@@ -138,7 +139,7 @@ def test_nothing_is_rung_where_workers_poll(sessions: sessionmaker[Session], set
     with transaction(sessions) as session:
         workers.beat(session, "idle")
     job_id = add_job(sessions)
-    assert sweep(sessions, settings, make_bell(settings)) == Swept()
+    assert sweep(sessions, settings, make_bell(settings), LocalBlobs(settings.blobs_dir)) == Swept()
     assert read(sessions, job_id).rung_at is None
 
 
@@ -154,7 +155,7 @@ def test_several_sweepers_at_once_repair_each_job_once(
         engine = make_engine(database_url)
         start.wait()
         try:
-            return sweep(session_factory(engine), settings, bell)
+            return sweep(session_factory(engine), settings, bell, LocalBlobs(settings.blobs_dir))
         finally:
             engine.dispose()
 

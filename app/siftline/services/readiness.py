@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from siftline.domain.errors import Unavailable
 from siftline.settings import Settings
 from siftline.store import migrate, workers
-from siftline.store.blobs import Blobs
+from siftline.store.blobs import PROBE_PREFIX, Blobs
 from siftline.store.session import reading
 
 BROKER_TIMEOUT_S = 2.0
@@ -59,7 +59,7 @@ def _migrations(sessions: sessionmaker[Session]) -> str:
 
 def _storage(settings: Settings, blobs: Blobs) -> str:
     """Written as an image is: into the spool, then to the blobs; read back, and gone again."""
-    key = f"probe/{uuid4().hex}"
+    key = f"{PROBE_PREFIX}{uuid4().hex}"
     try:
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=settings.spool_dir, delete=False) as file:

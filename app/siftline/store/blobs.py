@@ -43,16 +43,20 @@ def checked(key: str) -> str:
     return key
 
 
+DATASETS_PREFIX = "datasets/"
+PROBE_PREFIX = "probe/"
+
+
 def image_key(dataset_id: UUID, sha256: str) -> str:
-    return f"datasets/{dataset_id}/{sha256}"
+    return f"{DATASETS_PREFIX}{dataset_id}/{sha256}"
 
 
 def thumbnail_key(dataset_id: UUID, sha256: str) -> str:
-    return f"datasets/{dataset_id}/thumbnails/{sha256}.webp"
+    return f"{DATASETS_PREFIX}{dataset_id}/thumbnails/{sha256}.webp"
 
 
 def dataset_prefix(dataset_id: UUID) -> str:
-    return f"datasets/{dataset_id}/"
+    return f"{DATASETS_PREFIX}{dataset_id}/"
 
 
 SCORING_PREFIX = "scoring/"

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from siftline.store.models import IdempotencyKey
@@ -38,3 +39,14 @@ def keep(
         )
     )
     session.flush()
+
+
+def count_old(session: Session, before: datetime) -> int:
+    query = select(func.count()).select_from(IdempotencyKey).where(IdempotencyKey.created_at < before)
+    return session.scalar(query) or 0
+
+
+def forget(session: Session, before: datetime) -> int:
+    """Answers given before that moment are given no more: the same request again is a new one."""
+    gone = delete(IdempotencyKey).where(IdempotencyKey.created_at < before)
+    return len(session.scalars(gone.returning(IdempotencyKey.key)).all())

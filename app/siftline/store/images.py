@@ -1,6 +1,6 @@
 """Accepted images: added once per content, read page by page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -99,3 +99,9 @@ def sample_ranges(session: Session, dataset_id: UUID) -> Sequence[tuple[float, f
         .limit(SAMPLED_FOR_TONE)
     )
     return [(float(low or 0), float(high or 0), bool(is_float)) for low, high, is_float in rows]
+
+
+def known(session: Session, dataset_id: UUID, hashes: Collection[str]) -> set[str]:
+    """Those of the SHA-256 that an image of the dataset has."""
+    query = select(Image.sha256).where(Image.dataset_id == dataset_id, Image.sha256.in_(hashes))
+    return set(session.scalars(query))

@@ -88,11 +88,8 @@ class Spool:
     def open(self) -> None:
         """Clear what dead processes left behind and take a folder of our own."""
         self.root.mkdir(parents=True, exist_ok=True)
-        # One at a time: a folder just made, but not locked yet, must not look abandoned.
-        with (self.root / "guard").open("wb") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            for lock in self.root.glob("*.lock"):
-                _clear_if_abandoned(lock)
+        with _guarded(self.root):
+            _cleared(self.root)
             lock = self.root / f"{uuid4().hex}.lock"
             self._mine = lock.open("wb")
             fcntl.flock(self._mine, fcntl.LOCK_EX)
@@ -117,11 +114,33 @@ class Spool:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _clear_if_abandoned(lock: Path) -> None:
-    with lock.open("rb") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-        lock.unlink(missing_ok=True)
+def clear_abandoned(root: Path, *, dry_run: bool = False) -> list[int]:
+    """Remove what dead processes left behind; the bytes of each one's folder."""
+    if not root.is_dir():
+        return []
+    with _guarded(root):
+        return _cleared(root, dry_run=dry_run)
+
+
+@contextmanager
+def _guarded(root: Path) -> Iterator[None]:
+    # One at a time: a folder just made, but not locked yet, must not look abandoned.
+    with (root / "guard").open("wb") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+def _cleared(root: Path, *, dry_run: bool = False) -> list[int]:
+    sizes = []
+    for lock in root.glob("*.lock"):
+        with lock.open("rb") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            folder = lock.with_suffix("")
+            sizes.append(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+            if not dry_run:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+    return sizes

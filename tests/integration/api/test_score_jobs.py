@@ -162,11 +162,11 @@ def test_the_bytes_are_kept_until_the_job_is_over_and_no_longer(
     api: TestClient, detector: Ready, sessions: sessionmaker[Session], settings: Settings
 ) -> None:
     ids = [UUID(send(api, detector, *images(65)).json()["job"]["id"]) for _ in range(3)]
-    sweep(sessions, settings, silent)
+    sweep(sessions, settings, silent, LocalBlobs(settings.blobs_dir))
     assert len(blobs_of(settings)) == 3 * 65
     work(sessions, settings, ids[0])
     assert api.post(f"/jobs/{ids[1]}/cancel").json()["state"] == "cancelled"
-    sweep(sessions, settings, silent)
+    sweep(sessions, settings, silent, LocalBlobs(settings.blobs_dir))
     assert {key.split("/")[1] for key in blobs_of(settings)} == {str(ids[2])}
     assert is_problem(api.get(f"/jobs/{ids[1]}/scores"), 409, "scores-not-ready")
 
@@ -181,7 +181,7 @@ def test_bytes_of_a_request_that_died_are_cleared_when_they_are_old(
         file = tmp_path / str(job_id)
         file.write_bytes(b"x")
         blobs.put(scoring_key(job_id, 1), file)
-    sweep(sessions, settings, silent)
+    sweep(sessions, settings, silent, LocalBlobs(settings.blobs_dir))
     assert blobs_of(settings) == [scoring_key(on_its_way, 1)]
 
 
