@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,14 +27,20 @@ Figures = dict[str, dict[str, float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--counts", nargs="+", type=int, default=[500, 1000, 2000])
     parser.add_argument("--pictures", type=Path, default=Path("out/speed-pictures"))
-    parser.add_argument("--work", type=Path, default=None, help="where data folders go; same disk as --pictures")
+    parser.add_argument(
+        "--work", type=Path, default=None, help="where data folders go; same disk as --pictures"
+    )
     arguments = parser.parse_args()
     totals = {}
     for count in arguments.counts:
-        bare, run = _measured(pictures(arguments.pictures, count), arguments.work or arguments.pictures.parent)
+        bare, run = _measured(
+            pictures(arguments.pictures, count), arguments.work or arguments.pictures.parent
+        )
         totals[count] = run
         _print(count, bare["pass"], run)
     if len(totals) > 1:
@@ -61,12 +65,14 @@ def _measured(paths: list[Path], work: Path) -> tuple[Figures, Figures]:
 def child(*arguments: str) -> Figures:
     """What `benchmarks.speed_child` prints."""
     command = [sys.executable, "-m", "benchmarks.speed_child", *arguments]
-    answer: Figures = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)  # noqa: S603
+    answer: Figures = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return answer
 
 
 def _print(count: int, bare: dict[str, float], run: Figures) -> None:
-    print(f"\n{count} images{'':10}{'wall s':>9}{'CPU s':>9}{'CPU ms/image':>14}{'peak MiB':>10}{'own MiB':>9}")
+    print(
+        f"\n{count} images{'':10}{'wall s':>9}{'CPU s':>9}{'CPU ms/image':>14}{'peak MiB':>10}{'own MiB':>9}"
+    )
     total = {unit: sum(stage[unit] for stage in run.values()) for unit in ("wall", "cpu")}
     total |= {unit: max(stage[unit] for stage in run.values()) for unit in ("peak_mib", "anonymous_mib")}
     for name, stage in {"bare backbone pass": bare, **run, "whole": total}.items():
@@ -74,7 +80,8 @@ def _print(count: int, bare: dict[str, float], run: Figures) -> None:
             f"{name:22}{stage['wall']:9.1f}{stage['cpu']:9.1f}{1000 * stage['cpu'] / count:14.2f}"
             f"{stage['peak_mib']:10.0f}{stage['anonymous_mib']:9.0f}"
         )
-    print(f"ratio to the bare pass: CPU {total['cpu'] / bare['cpu']:.2f}, wall {total['wall'] / bare['wall']:.2f}", flush=True)
+    ratios = {unit: total[unit] / bare[unit] for unit in ("cpu", "wall")}
+    print(f"ratio to the bare pass: CPU {ratios['cpu']:.2f}, wall {ratios['wall']:.2f}", flush=True)
 
 
 if __name__ == "__main__":

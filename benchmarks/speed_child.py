@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, time
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from psutil import Process
 
 from siftline.imaging import ImageLimits, decode_rgb
 from siftline.imaging.tiles import to_tiles
@@ -42,7 +43,9 @@ class Meter:
     def __init__(self) -> None:
         self.figures: Figures = {}
         self._stage = ""
-        self._begin("start")
+        self._begin("start")  # which began with the process: its imports count
+        self._wall -= time() - Process().create_time()
+        self._cpu = 0.0
 
     def report(self, stage: str, _progress: float) -> None:
         if stage != self._stage:
@@ -72,7 +75,8 @@ def purified(settings: Settings, job_id: UUID) -> Figures:
     sessions = session_factory(make_engine(settings.sqlalchemy_url))
     with transaction(sessions) as session:
         row = jobs.claim(session, job_id, "benchmark", lease_s=1e6)
-        assert row is not None
+        if row is None:
+            raise ValueError("the job is not waiting")
         job = RunningJob(row, Claim(job_id, "benchmark", row.attempt), settings, sessions, threading.Event())
     meter = Meter()
     write = job.report

@@ -1,8 +1,8 @@
 """Sets of any size for measuring speed: real photographs, repeated so that no two are near-duplicates.
 
 Every photograph of `../shared/data` (Magnetic Tile and ELPV) in turn, and when all are used up all of them
-again in the next of the eight orientations a square has. Each copy is cropped at random (5-15 % of each
-side) and made brighter or darker by up to a tenth. An orientation is never used twice for one photograph,
+again in the next of the eight orientations a square has. Each copy is cropped at random (5-15 % of either
+axis) and made brighter or darker by up to a tenth. An orientation is never used twice for one photograph,
 and a turned or mirrored layout has nothing in common with the other (near_duplicates.py compares layouts).
 """
 
@@ -38,8 +38,12 @@ def pictures(folder: Path, count: int) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{i:05d}.jpg" for i in range(count)]
     missing = [i for i in range(count) if not paths[i].exists()]
-    with ProcessPoolExecutor(2) as workers:
-        list(workers.map(_make, *zip(*((i, sources[i % len(sources)], i // len(sources), paths[i]) for i in missing)), chunksize=64) if missing else ())
+    with ProcessPoolExecutor() as workers:
+        made = [
+            workers.submit(_make, i, sources[i % len(sources)], i // len(sources), paths[i]) for i in missing
+        ]
+        for future in made:
+            future.result()
     return paths
 
 
@@ -67,7 +71,9 @@ def _make(number: int, source: Path, orientation: int, target: Path) -> None:
     part.replace(target)
 
 
-def add_images(sessions: sessionmaker[Session], settings: Settings, dataset_id: UUID, paths: list[Path]) -> None:
+def add_images(
+    sessions: sessionmaker[Session], settings: Settings, dataset_id: UUID, paths: list[Path]
+) -> None:
     """As an upload would have stored them, without looking at them: intake is not what is measured."""
     rows = []
     for path in paths:
@@ -77,7 +83,14 @@ def add_images(sessions: sessionmaker[Session], settings: Settings, dataset_id: 
         blob.hardlink_to(path)
         rows.append({"id": uuid7(), "dataset_id": dataset_id, "name": path.name, "sha256": sha256})
     with transaction(sessions) as session:
-        fixed = {"bytes": 1, "width": 8, "height": 8, "mode": "RGB", "format": "JPEG", "created_at": now(session)}
+        fixed = {
+            "bytes": 1,
+            "width": 8,
+            "height": 8,
+            "mode": "RGB",
+            "format": "JPEG",
+            "created_at": now(session),
+        }
         images.add_new(session, [row | fixed for row in rows])
 
 

@@ -1,8 +1,10 @@
 """PatchFeatures refuses parts that do not fit each other."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from siftline_workers.methods.features import PatchFeatures
@@ -53,3 +55,25 @@ def test_parts_that_do_not_fit_are_refused(change: dict[str, Any], message: str)
 def test_no_images_are_refused() -> None:
     with pytest.raises(ValueError, match="no images"):
         PatchFeatures.from_grids([], [])
+
+
+def test_mapped_rows_are_let_go_and_read_again(tmp_path: Path) -> None:
+    shape = (4 << 10, 1 << 10)
+    np.ones(shape, np.float16).tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", np.float16, "r+", shape=shape)
+    features = PatchFeatures(("a",), mapped, np.array([0, 4096]), np.array([[64, 64]], np.int32))
+    before = psutil.Process().memory_info().rss
+    assert features.patches.sum(dtype=np.float32) == 4 << 20
+    assert psutil.Process().memory_info().rss > before + (7 << 20)
+    features.let_go()
+    assert psutil.Process().memory_info().rss < before + (1 << 20)
+    assert (features.wide(0) == 1).all()
+
+
+def test_float32_is_exact_whether_or_not_the_rows_may_be_written() -> None:
+    features = PatchFeatures(**parts())
+    writable = features.wide(1)
+    features.patches.flags.writeable = False
+    assert (features.wide(1) == writable).all()
+    assert writable.dtype == np.float32
+    assert writable[0].tolist() == [6, 7, 8]

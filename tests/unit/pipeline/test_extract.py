@@ -100,7 +100,6 @@ def test_one_content_under_two_ids_has_one_answer(lite: Backbone, tmp_path: Path
 def test_the_result_outlives_its_file_and_leaves_none(lite: Backbone, tmp_path: Path) -> None:
     features = extract(pictures()[:2], lite, FeatureCache(tmp_path), silent)
     assert isinstance(features.patches, np.memmap)
-    assert not features.patches.flags.writeable
     assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".npy"}
 
 

@@ -109,8 +109,7 @@ def _hottest(features: PatchFeatures, graph: NeighbourGraph, heat: NDArray[np.fl
 
 def _nearest_patch(features: PatchFeatures, row: int, other: int) -> tuple[float, int]:
     """Distance and row of the patch of image `other` that is nearest to a patch."""
-    query = features.patches[row].astype(np.float32)
-    difference = features.of(other).astype(np.float32) - query
+    difference = features.wide(other) - features.patches[row]
     squared = np.einsum("pd,pd->p", difference, difference)
     nearest = int(squared.argmin())
     return float(np.sqrt(squared[nearest])), int(features.offsets[other]) + nearest

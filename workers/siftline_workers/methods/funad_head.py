@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.features import PatchFeatures, float32
 from siftline_workers.methods.neighbours import NeighbourGraph
 from siftline_workers.methods.pooling import pool_images, robust_z
 from siftline_workers.methods.seeding import shuffled
@@ -64,7 +64,7 @@ class HeadFit:
         spans = [np.arange(features.offsets[i], features.offsets[i + 1]) for i in in_order]
         self._rows = np.concatenate(spans) if spans else np.zeros(0, np.int64)
         sample = self._rows[self._draw(len(self._rows), _SAMPLE)]
-        patches = torch.from_numpy(features.patches[np.sort(sample)].astype(np.float32))
+        patches = torch.from_numpy(float32(features.patches[np.sort(sample)]))
         self._mean = patches.mean(0) if len(patches) else torch.zeros(features.dim)
         spread = patches.std(0, correction=0) if len(patches) else torch.ones(features.dim)
         # Square root: between trusting the projection's variances and giving every axis the same say.
@@ -97,7 +97,7 @@ class HeadFit:
         return predicted
 
     def _prepared(self, patches: NDArray[np.float16]) -> Tensor:
-        return (torch.from_numpy(patches.astype(np.float32)) - self._mean) * self._scale
+        return (torch.from_numpy(float32(patches)) - self._mean) * self._scale
 
     def _pseudo_labels(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """(fold's patches,) log distance to the bank, in robust standard deviations of the bank's own

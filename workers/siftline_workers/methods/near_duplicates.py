@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siftline.domain.scores import ImageId
-from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.features import LET_GO_IMAGES, PatchFeatures
 from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.projection import neighbourhood_mean
 from siftline_workers.methods.seeding import Progress, ignore_progress, shuffled
@@ -30,6 +30,7 @@ _SIDE = 16  # cells a side of the layout two images are compared on
 _SKETCH = 2048  # a correlation is known to 1/sqrt(2048) = .02
 _SHARED = 0.3  # share of the private part two images must have in common; unrelated ones have 0 +- .05
 _MODE_IMAGES = 1024
+_BLOCK = 1024  # images looked at together in double precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +62,32 @@ def find(
 
 def _sketches(features: PatchFeatures, seed: int, on_progress: Progress) -> Tensor:
     """(N, 2048): each image's layout of standardised channels, folded together under random signs."""
-    cells = _SIDE * _SIDE * features.dim
-    folds = -(-cells // _SKETCH)
+    cells, together = _SIDE * _SIDE, _SKETCH // (_SIDE * _SIDE)
+    folds = -(-features.dim // together)
     flips = np.random.default_rng(seed).choice(np.array([-1.0, 1.0], np.float32), folds * _SKETCH)
-    signs = torch.from_numpy(flips).view(folds, _SKETCH)
-    scale = _channel_scale(features, seed)
+    scale = F.pad(_channel_scale(features, seed), (0, folds * together - features.dim))
+    # By channel, then by cell, as the signs are drawn; kept by cell, as patches are.
+    signed = (torch.from_numpy(flips).view(-1, cells) * scale[:, None]).T.contiguous()
     out = torch.zeros(features.n_images, _SKETCH)
 
     def sketch(i: int) -> None:
-        rows, columns = features.grid(i)
-        grid = torch.from_numpy(features.of(i).astype(np.float32)).view(rows, columns, -1).permute(2, 0, 1)
-        layout = (F.adaptive_avg_pool2d(grid, _SIDE) * scale[:, None, None]).flatten()
-        padded = F.pad(layout, (0, signs.numel() - cells)).view(folds, _SKETCH)
-        out[i] = (padded * signs).sum(0)
+        layout = F.pad(_layout(features, i), (0, signed.shape[1] - features.dim))
+        out[i] = (layout * signed).view(cells, folds, together).sum(1).T.flatten()
+        if i % LET_GO_IMAGES == 0:
+            features.let_go()
 
     for_each(sketch, 0, features.n_images, lambda share: on_progress(0.9 * share))
     return out
+
+
+def _layout(features: PatchFeatures, i: int) -> Tensor:
+    """(256, D): image i's patches on 16 x 16 cells, row by row."""
+    rows, columns = features.grid(i)
+    patches = torch.from_numpy(features.wide(i))
+    if (rows, columns) == (_SIDE, _SIDE):
+        return patches
+    grid = patches.view(rows, columns, -1).permute(2, 0, 1)
+    return F.adaptive_avg_pool2d(grid, _SIDE).flatten(1).T
 
 
 def _channel_scale(features: PatchFeatures, seed: int) -> Tensor:
@@ -89,7 +100,7 @@ def _channel_scale(features: PatchFeatures, seed: int) -> Tensor:
 
     def measure(place: int) -> None:
         i = int(sample[place])
-        patches = torch.from_numpy(features.of(i).astype(np.float32))
+        patches = torch.from_numpy(features.wide(i))
         grain = patches - neighbourhood_mean(features, i)
         sums[place] = torch.stack([patches.sum(0), patches.square().sum(0), grain.square().sum(0)]).double()
 
@@ -102,20 +113,28 @@ def _channel_scale(features: PatchFeatures, seed: int) -> Tensor:
 
 
 def _private_parts(sketches: Tensor, ids: tuple[ImageId, ...], seed: int) -> NDArray[np.float32]:
-    """(N, 2048) unit rows: what is left of each image without the set's mean and strongest modes."""
+    """(N, 2048) unit rows: what is left of each image without the set's mean and strongest modes.
+
+    Zeros where nothing is.
+    """
     sample = sketches[torch.from_numpy(shuffled(ids, seed, "modes")[:_MODE_IMAGES].copy())].double()
     centre = sample.mean(0)
     modes = min(isqrt(len(sample)), len(sample) // 20)
-    private = sketches.double() - centre
+    axes = torch.zeros(0, sketches.shape[1], dtype=torch.float64)
     if modes:
         # Eigenvectors of the images' products: ten times faster than the decomposition of the sketches.
         centred = sample - centre
         power, mixing = torch.linalg.eigh(centred @ centred.T)
         axes = (mixing[:, -modes:].T @ centred) / power[-modes:, None].clamp(min=1e-24).sqrt()
+    out = torch.empty_like(sketches)
+    for start in range(0, len(sketches), _BLOCK):
+        rows = sketches[start : start + _BLOCK].double()
+        private = rows - centre
         private -= (private @ axes.T) @ axes
-    norms = private.norm(dim=1, keepdim=True)
-    unit = torch.where(norms > 1e-6 * sketches.double().norm(dim=1, keepdim=True), private / norms, 0.0)
-    return unit.float().numpy()
+        norms = private.norm(dim=1, keepdim=True)
+        something = norms > 1e-6 * rows.norm(dim=1, keepdim=True)
+        out[start : start + _BLOCK] = torch.where(something, private / norms, 0.0)
+    return out.numpy()
 
 
 def _similar_pairs(unit: NDArray[np.float32]) -> dict[tuple[int, int], float]:

@@ -9,7 +9,7 @@ is linear in images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siftline.domain.scores import ImageId
-from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.features import PatchFeatures, float32
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_rng, shuffled
@@ -167,7 +167,7 @@ def _half_squared_to_slots(patches: NDArray[np.float16], bank: Tensor, slots: in
     As bits: those of floats that are not negative sort as the numbers do, and integers are compared eight
     times faster than bfloat16. A negative one is zero, but for rounding.
     """
-    query = _augmented(torch.from_numpy(patches.astype(np.float32)), norms_first=True)
+    query = _augmented(torch.from_numpy(float32(patches)), norms_first=True)
     product = query @ bank
     bits = product.view(torch.int16 if product.dtype == torch.bfloat16 else torch.int32)
     nearest: Bits = bits.view(len(query), -1, slots).amin(1).clamp_(min=0).numpy()
@@ -192,15 +192,21 @@ def _smallest(bits: Bits, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64
     return value.view(np.float32), column.astype(np.int64)
 
 
-def join(shards: Sequence[NeighbourShard], features: PatchFeatures) -> NeighbourGraph:
-    """The graph, from shards that cover all images once. ValueError when they do not."""
-    ordered = sorted(shards, key=lambda shard: shard.start)
-    edges = [0, *(shard.stop for shard in ordered)]
-    if edges[:-1] != [shard.start for shard in ordered] or edges[-1] != features.n_images:
+def join(shards: Iterable[NeighbourShard], features: PatchFeatures) -> NeighbourGraph:
+    """The graph, from shards that cover all images once, one after the other: no two need be in memory at
+    once. ValueError when they do not.
+    """
+    parts = iter(shards)
+    shard: NeighbourShard | None = next(parts, None)
+    width = 0 if shard is None else shard.images.shape[1]
+    distances = np.empty((features.n_patches, width), np.float16)
+    images = np.empty((features.n_patches, width), np.int32)
+    covered = np.zeros(features.n_images, np.int64)
+    while shard is not None:
+        covered[shard.start : shard.stop] += 1
+        rows = slice(int(features.offsets[shard.start]), int(features.offsets[shard.stop]))
+        distances[rows], images[rows] = shard.distances, shard.images
+        shard = next(parts, None)
+    if (covered != 1).any():
         raise ValueError("the shards do not cover all images once")
-    return NeighbourGraph(
-        features.ids,
-        features.offsets,
-        np.concatenate([shard.distances for shard in ordered]),
-        np.concatenate([shard.images for shard in ordered]),
-    )
+    return NeighbourGraph(features.ids, features.offsets, distances, images)

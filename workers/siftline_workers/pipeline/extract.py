@@ -210,5 +210,6 @@ def _assembled(
     file.flush()
     shapes = np.array(grids, dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum(np.prod(shapes, axis=1, dtype=np.int64))]).astype(np.int64)
-    patches = np.memmap(file, dtype=np.float16, mode="r", shape=(int(offsets[-1]), dim))
+    # "r+", though nobody writes: torch takes no read-only memory, and without it widening is slow.
+    patches = np.memmap(file, dtype=np.float16, mode="r+", shape=(int(offsets[-1]), dim))
     return PatchFeatures(ids, patches, offsets, shapes)

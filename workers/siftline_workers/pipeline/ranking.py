@@ -34,7 +34,7 @@ from siftline_workers.methods.neighbours import NeighbourGraph, NeighbourShard
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.stages import Progress, Stages
 
-VERSION = 4
+VERSION = 5
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
 SHARES = {"group": 0.26, "neighbours": 0.25, "llbnad": 0.04, "funad": 0.34, "split": 0.03, "explain": 0.08}
@@ -192,20 +192,22 @@ def _graph(
     reduced: PatchFeatures, groups: NearDuplicates, seed: int, checkpoints: Checkpoints, progress: Progress
 ) -> NeighbourGraph:
     pool = neighbours.build_pool(reduced, seed=seed)
-    starts = range(0, reduced.n_images, _IMAGES_PER_SHARD)
-    shards = []
-    for i, start in enumerate(starts):
-        stop = min(start + _IMAGES_PER_SHARD, reduced.n_images)
-        on_progress = _part(progress, i / len(starts), (i + 1) / len(starts))
+    n = reduced.n_images
 
-        def search(start: int = start, stop: int = stop, on_progress: Progress = on_progress) -> Arrays:
-            shard = neighbours.search_shard(reduced, pool, groups, start, stop, on_progress=on_progress)
-            return {"distances": shard.distances, "images": shard.images}
+    def shard(start: int) -> NeighbourShard:
+        stop = min(start + _IMAGES_PER_SHARD, n)
+        on_progress = _part(progress, start / n, stop / n)
+
+        def search() -> Arrays:
+            found = neighbours.search_shard(reduced, pool, groups, start, stop, on_progress=on_progress)
+            return {"distances": found.distances, "images": found.images}
 
         kept = checkpoints.once(f"neighbours-{start:07d}", search)
-        shards.append(NeighbourShard(start, stop, kept["distances"], kept["images"]))
         on_progress(1.0)
-    return neighbours.join(shards, reduced)
+        reduced.let_go()
+        return NeighbourShard(start, stop, kept["distances"], kept["images"])
+
+    return neighbours.join(map(shard, range(0, n, _IMAGES_PER_SHARD)), reduced)
 
 
 def _subset_scores(
