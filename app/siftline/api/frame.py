@@ -26,6 +26,17 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UPLOADS = re.compile(r"/datasets(/[^/]+/images)?|/detectors/[^/]+/score")
 IMAGES = re.compile(r"/detectors/[^/]+/score")
 MAX_JSON_BYTES = 1 << 20
+# For answers that set none of their own (pages do: `web.html`): nothing in them may act, be framed, be read
+# by another site, be kept by a proxy, or tell another site where it was opened from.
+GUARDS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 
 class Frame:
@@ -75,7 +86,8 @@ class Frame:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                for name, value in GUARDS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:

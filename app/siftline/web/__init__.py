@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from siftline.web import feed, pages
+from siftline.web import feed, manual, pages
 
 STATIC = Path(__file__).parent / "static"
 
@@ -25,4 +25,5 @@ def install(app: FastAPI) -> None:
     """Add the pages, what their scripts read, and their files."""
     app.include_router(pages.router)
     app.include_router(feed.router)
+    app.include_router(manual.router)
     app.mount("/static", _Static(directory=STATIC))

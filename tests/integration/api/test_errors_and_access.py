@@ -1,6 +1,7 @@
 """Errors are problems with a request id, strangers stay outside, readiness tells what is missing."""
 
 import logging
+import re
 from collections.abc import Callable
 from errno import ENOSPC
 from pathlib import Path
@@ -18,6 +19,7 @@ from siftline.store.session import transaction
 from siftline.store.spool import SpoolWriter
 from tests.integration.api.conftest import (
     is_problem,
+    made,
     open_client,
     png,
     spool_is_empty,
@@ -157,9 +159,34 @@ def test_with_a_key_every_path_but_the_probes_asks_for_it(settings: Settings) ->
 
 
 @sqlite_only
-def test_the_root_leads_to_the_manual(api: TestClient) -> None:
-    assert api.get("/").status_code == 200
-    assert "Siftline" in api.get("/docs").text
+def test_the_manual_names_every_call_of_the_api_and_loads_nothing(api: TestClient) -> None:
+    assert 'href="/docs"' in api.get("/").text
+    manual = api.get("/docs").text
+    document = api.get("/openapi.json").json()
+    assert [path for path in document["paths"] if f"<code>{path}</code>" not in manual] == []
+    assert [name for name in document["components"]["schemas"] if f'id="schema-{name}"' not in manual] == []
+    assert set(re.findall(r'src="([^"]*)"', manual)) <= {"/static/js/theme.js", "/static/js/toast.js"}
+
+
+@sqlite_only
+def test_every_answer_says_what_a_browser_may_not_do_with_it(api: TestClient) -> None:
+    body = made(api, ("a.png", png(1)), ("b.png", b"no image"))
+    image = api.get(f"/datasets/{body['dataset']['id']}/images").json()["items"][0]
+    answers = [
+        upload(api, ("a.png", png(1)), headers={"Origin": "https://evil.example"}),
+        *map(api.get, ("/datasets", "/nowhere", "/", "/docs", "/signin", "/openapi.json", "/healthz")),
+        *map(api.get, (image["content_url"], image["thumbnail_url"], "/static/css/base.css")),
+    ]
+    for answer in answers:
+        told = answer.headers
+        policy = told["content-security-policy"]
+        assert policy.startswith("default-src 'none'") or policy.startswith("default-src 'self'"), answer.url
+        assert "unsafe" not in policy
+        assert (told["x-content-type-options"], told["x-frame-options"]) == ("nosniff", "DENY")
+        assert told["referrer-policy"] in ("same-origin", "no-referrer")
+        assert told["cross-origin-resource-policy"] == "same-origin"
+        assert told["cache-control"]
+    assert api.get("/datasets").headers["cache-control"] == "no-store"
 
 
 def test_ready_means_database_migrations_storage_and_a_worker(

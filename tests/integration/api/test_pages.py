@@ -16,6 +16,7 @@ from siftline.settings import Settings
 from siftline.store.models import Image, PurifiedItem
 from siftline.store.session import reading, transaction
 from tests.integration.api.conftest import made, open_client, png
+from tests.integration.detecting import add_untrained
 
 HOSTILE = "<script>alert(1)</script>"
 ROWS = 120
@@ -50,8 +51,12 @@ class Parsed(HTMLParser):
         self.text += data
 
 
-def test_pages_hold_nothing_inline_and_nothing_from_outside(api: TestClient, ranked: UUID) -> None:
-    for path in ("/", f"/d/{ranked}", f"/d/{ranked}/diff?from=1&to=1", "/m", f"/m/{ranked}", "/j", "/signin"):
+def test_pages_hold_nothing_inline_and_nothing_from_outside(
+    api: TestClient, sessions: sessionmaker[Session], ranked: UUID
+) -> None:
+    detector = f"/m/{add_untrained(sessions).id}"
+    dataset = f"/d/{ranked}"
+    for path in ("/", dataset, f"{dataset}/diff?from=1&to=1", "/m", detector, "/j", "/signin", "/docs"):
         answer = api.get(path)
         assert answer.status_code == 200, path
         policy = answer.headers["content-security-policy"]

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.jobs import JobKind, JobState
 from siftline.store import jobs
-from siftline.store.models import Artifact, Dataset, Image, Job, PurifiedItem
+from siftline.store.models import Artifact, Base, Dataset, Image, Job, PurifiedItem
 from siftline.store.scope import Scope, scoped
 from siftline.store.session import reading, transaction
 from tests.integration.api.conftest import is_problem, made, png, upload
@@ -87,12 +87,13 @@ QUERIES = {
 def body_of(path: str, ids: Ids) -> dict[str, Any]:
     """What a route that changes something has to be sent."""
     decision = {"image_id": ids["image_id"], "decision": "keep"}
-    return {
+    bodies: dict[str, dict[str, Any]] = {
         "/datasets/{dataset_id}/images": {"files": [("files", ("new.png", png(99)))]},
         "/datasets/{dataset_id}/reviews": {"json": {"decisions": [decision]}},
         "/datasets/{dataset_id}/misses": {"json": {"image_id": ids["image_id"]}},
         "/detectors/{detector_id}/score": {"content": png(1), "headers": {"Content-Type": "image/png"}},
-    }.get(path, {})
+    }
+    return bodies.get(path, {})
 
 
 def ask(api: TestClient, method: str, path: str, ids: Ids, key: dict[str, str]) -> Any:
@@ -195,9 +196,8 @@ def test_what_was_there_before_workspaces_is_in_the_default_one(
     api: TestClient, sessions: sessionmaker[Session], admins: dict[str, dict[str, str]]
 ) -> None:
     with transaction(sessions) as session:  # as a row of the version before looks
-        session.execute(
-            insert(Dataset.__table__), [{"id": UUID(int=1), "name": "old", "created_at": OLD, "options": {}}]
-        )
+        old = {"id": UUID(int=1), "name": "old", "created_at": OLD, "options": {}}
+        session.connection().execute(insert(Base.metadata.tables["datasets"]), [old])
     assert api.get(f"/datasets/{UUID(int=1)}", headers=OWNER).json()["name"] == "old"
     assert is_problem(api.get(f"/datasets/{UUID(int=1)}", headers=admins["ours"]), 404, "not-found")
 

@@ -11,7 +11,7 @@ ROLES = ("viewer", "reviewer", "operator", "admin")
 def routes_of(api: TestClient) -> set[tuple[str, str]]:
     """Method and path template."""
     contexts = iter_route_contexts(api.app.routes)  # type: ignore[attr-defined]  # it is our FastAPI application
-    return {(method, context.path_format) for context in contexts for method in context.methods or ()}
+    return {(method, context.path_format or "") for context in contexts for method in context.methods or ()}
 
 
 def make_key(api: TestClient, name: str, role: str, workspace: str | None = None, **more: Any) -> str:

@@ -56,7 +56,7 @@ def shelf() -> Shelf:
 
 @pytest.fixture
 def run(shelf: Shelf) -> Callable[..., None]:
-    def start(story: Callable[[DetectorModels], Awaitable[None]], most_bytes: int = 250) -> None:
+    def start(story: Callable[[DetectorModels[UUID]], Awaitable[None]], most_bytes: int = 250) -> None:
         async def told() -> None:
             await asyncio.wait_for(story(DetectorModels(shelf.load, shelf.require, most_bytes)), TEN_S)
 
@@ -69,7 +69,7 @@ def test_requests_that_come_together_wait_for_one_load(run: Callable[..., None],
     detector_id = uuid4()
     shelf.slow[detector_id] = threading.Event()
 
-    async def story(kept: DetectorModels) -> None:
+    async def story(kept: DetectorModels[UUID]) -> None:
         waiting = [asyncio.create_task(kept.warm(detector_id)) for _ in range(8)]
         await asyncio.sleep(0.05)
         waiting[0].cancel()  # the one that began to load goes away
@@ -84,7 +84,7 @@ def test_another_detector_answers_while_one_loads(run: Callable[..., None], shel
     slow, quick = uuid4(), uuid4()
     shelf.slow[slow] = threading.Event()
 
-    async def story(kept: DetectorModels) -> None:
+    async def story(kept: DetectorModels[UUID]) -> None:
         waiting = asyncio.create_task(kept.warm(slow))
         async with kept.using(quick) as detector:
             assert detector.ref == a_detector().ref
@@ -98,7 +98,7 @@ def test_another_detector_answers_while_one_loads(run: Callable[..., None], shel
 def test_the_one_unused_longest_makes_room(run: Callable[..., None], shelf: Shelf) -> None:
     a, b, c = uuid4(), uuid4(), uuid4()
 
-    async def story(kept: DetectorModels) -> None:
+    async def story(kept: DetectorModels[UUID]) -> None:
         for detector_id in (a, b, a, c):
             await kept.warm(detector_id)
         assert kept.loaded == [a, c]
@@ -111,7 +111,7 @@ def test_the_one_unused_longest_makes_room(run: Callable[..., None], shelf: Shel
 def test_one_in_use_is_never_dropped(run: Callable[..., None], shelf: Shelf) -> None:
     a, b, c = uuid4(), uuid4(), uuid4()
 
-    async def story(kept: DetectorModels) -> None:
+    async def story(kept: DetectorModels[UUID]) -> None:
         async with kept.using(a), kept.using(b):
             await kept.warm(c)
             assert kept.loaded == [a, b, c]  # too many, but all are needed
@@ -125,7 +125,7 @@ def test_a_detector_too_large_for_the_room_is_kept_while_it_is_the_only_one(
 ) -> None:
     a = uuid4()
 
-    async def story(kept: DetectorModels) -> None:
+    async def story(kept: DetectorModels[UUID]) -> None:
         for _ in range(3):
             async with kept.using(a):
                 pass
@@ -140,7 +140,7 @@ def test_one_deleted_elsewhere_is_noticed_and_whoever_uses_it_may_finish(
     monkeypatch.setattr(models, "BELIEVED_S", 0.0)
     a = uuid4()
 
-    async def story(kept: DetectorModels) -> None:
+    async def story(kept: DetectorModels[UUID]) -> None:
         async with kept.using(a) as detector:
             shelf.gone.add(a)
             with pytest.raises(NotFound):
@@ -157,7 +157,7 @@ def test_what_is_loaded_goes_on_scoring_while_the_database_is_away(
     monkeypatch.setattr(models, "BELIEVED_S", 0.0)
     a = uuid4()
 
-    async def story(kept: DetectorModels) -> None:
+    async def story(kept: DetectorModels[UUID]) -> None:
         await kept.warm(a)
         shelf.error = OperationalError("SELECT 1", {}, Exception("away"))
         async with kept.using(a) as detector:
@@ -171,7 +171,7 @@ def test_a_load_that_failed_is_tried_again_by_the_next_request(
 ) -> None:
     a = uuid4()
 
-    async def story(kept: DetectorModels) -> None:
+    async def story(kept: DetectorModels[UUID]) -> None:
         shelf.gone.add(a)
         with pytest.raises(NotFound):
             await kept.warm(a)
