@@ -10,7 +10,19 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from siftline.cli import audit, detectors, exports, keys, purify, remote, review, score, servers, uploads
+from siftline.cli import (
+    audit,
+    detectors,
+    exports,
+    keys,
+    purify,
+    remote,
+    review,
+    score,
+    servers,
+    upkeep,
+    uploads,
+)
 from siftline.cli.output import say_error
 from siftline.client import JobFailed
 from siftline.domain.errors import Conflict, SiftlineError, Unavailable
@@ -31,6 +43,7 @@ app.command("score")(score.score)
 keys.add_to(app)
 app.command("audit")(audit.audit)
 servers.add_to(app)
+upkeep.add_to(app)
 
 
 def main() -> None:

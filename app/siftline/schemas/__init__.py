@@ -77,6 +77,7 @@ from siftline.schemas.reviews import (
     UndoneReviews,
     UndoReviews,
 )
+from siftline.schemas.upkeep import Collected, Finding
 
 __all__ = [
     "MOST_DECISIONS",
@@ -85,6 +86,7 @@ __all__ = [
     "Box",
     "CalibrationCard",
     "CddOptions",
+    "Collected",
     "Contamination",
     "Counts",
     "CurvePoint",
@@ -102,6 +104,7 @@ __all__ = [
     "Diff",
     "Evidence",
     "Explanation",
+    "Finding",
     "FunadOptions",
     "Health",
     "Histogram",

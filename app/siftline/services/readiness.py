@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.errors import Unavailable
+from siftline.domain.jobs import Lane
 from siftline.settings import Settings
 from siftline.store import migrate, workers
 from siftline.store.blobs import PROBE_PREFIX, Blobs
@@ -76,9 +77,14 @@ def _storage(settings: Settings, blobs: Blobs) -> str:
 
 
 def _worker(settings: Settings, sessions: sessionmaker[Session]) -> str:
+    """Somebody for each lane that jobs may come to."""
+    within_s = 2 * settings.lease_s
+    lanes = [Lane.LIGHT, Lane.HEAVY] + ([Lane.GPU] if settings.gpu_backbones else [])
     with reading(sessions) as session:
-        alive = workers.alive(session, within_s=2 * settings.lease_s)
-    return OK if alive else f"no worker was heard of for {2 * settings.lease_s:g} s"
+        missing = [lane for lane in lanes if not workers.serving(session, lane, within_s)]
+    if not missing:
+        return OK
+    return f"no worker for {' and '.join(missing)} jobs was heard of for {within_s:g} s"
 
 
 def _broker(url: str) -> str:

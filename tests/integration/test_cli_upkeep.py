@@ -1,0 +1,90 @@
+"""`siftline doctor` and `siftline gc`: what an operator is told."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from siftline.domain.jobs import JobKind, Lane
+from siftline.schemas import Collected, Finding
+from siftline.services.diagnosis import diagnose
+from siftline.settings import Settings
+from siftline.store import jobs, workers
+from siftline.store.blobs_local import LocalBlobs
+from siftline.store.migrate import upgrade
+from siftline.store.session import make_engine, session_factory, transaction
+from siftline.store.workers import Capacity
+from tests.conftest import free_port
+from tests.integration.job_steps import add_dataset
+from tests.integration.served import siftline
+
+
+def test_doctor_finds_nothing_wrong_where_nothing_is(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    upgrade(settings)
+    engine = make_engine(settings.sqlalchemy_url)
+    with transaction(session_factory(engine)) as session:
+        workers.beat(session, "w")
+    engine.dispose()
+
+    told = siftline("doctor", "--json", "--data-dir", settings.data_dir, SIFTLINE_SCORE_QUEU="9")
+    assert told.returncode == 0, told.stdout
+    found = {finding["name"]: Finding.model_validate(finding) for finding in json.loads(told.stdout)}
+    assert set(found) == {
+        "settings", "database", "migrations", "storage", "worker", "disk", "weights", "clock",
+    }  # fmt: skip
+    assert {name for name, finding in found.items() if finding.state != "ok"} <= {"settings", "disk"}
+    assert "SIFTLINE_SCORE_QUEU:" in found["settings"].told
+    assert found["weights"].told.startswith("lite: ")
+
+
+def test_doctor_names_the_setting_that_is_wrong() -> None:
+    told = siftline("doctor", SIFTLINE_PORT="http")
+    assert told.returncode == 1
+    assert "SIFTLINE_PORT" in told.stdout
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_doctor_says_what_is_broken_and_how_to_mend_it(
+    sessions: sessionmaker[Session], settings: Settings, tmp_path: Path
+) -> None:
+    dataset_id = add_dataset(sessions)
+    with transaction(sessions) as session:
+        jobs.create(session, dataset_id, JobKind.PURIFY, {}, lane=Lane.GPU)
+        workers.beat(session, "w", Capacity(lanes=(Lane.HEAVY,)))
+    in_the_way = tmp_path / "a file"
+    in_the_way.touch()
+    broken = settings.model_copy(
+        update={
+            "redis_url": f"redis://127.0.0.1:{free_port()}/0",
+            "backbone": "wrn50",
+            "data_dir": in_the_way / "data",
+        }
+    )
+    os.environ["SIFTLINE_BACKBONE"] = "wrn50"
+    try:
+        found = {f.name: f for f in diagnose(broken, sessions, LocalBlobs(broken.blobs_dir))}
+    finally:
+        del os.environ["SIFTLINE_BACKBONE"]
+    failing = {name for name, finding in found.items() if finding.state == "failure"}
+    assert failing == {"storage", "worker", "broker", "disk", "weights", "lane-gpu"}
+    assert all(found[name].fix for name in failing)
+    assert "light" in found["worker"].told
+    assert "wide_resnet50_2" in found["weights"].told
+
+
+def test_gc_counts_first_and_removes_when_asked(tmp_path: Path) -> None:
+    orphan = tmp_path / "data" / "blobs" / "datasets" / "01890000-0000-7000-8000-000000000000" / ("a" * 64)
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"lost")
+    os.utime(orphan, (0, time.time() - 1e6))
+    for options, is_there in ((["--dry-run"], True), ([], False)):
+        told = siftline("gc", "--json", "--data-dir", tmp_path / "data", *options)
+        assert told.returncode == 0, told.stderr
+        assert orphan.exists() == is_there
+        assert Collected(kind="blobs", count=1, bytes=4, held_back=False) in [
+            Collected.model_validate(what) for what in json.loads(told.stdout)
+        ]
