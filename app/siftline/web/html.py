@@ -53,6 +53,7 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
     role = 0 if principal is None else principal.role
     body = _templates.get_template(template).render(
         who=None if principal is None else principal.name,
+        workspace=None if principal is None else principal.workspace,
         may_decide=role >= Role.REVIEWER,
         may_work=role >= Role.OPERATOR,
         may_delete=role >= Role.ADMIN,

@@ -55,11 +55,16 @@ def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
                 method=method.upper(),
                 path=path,
                 tag=told["tags"][0],
-                summary=told.get("description") or told["summary"],
-                parameters=[p | {"type": words_of(p["schema"])} for p in told.get("parameters", [])],
+                summary=(told.get("description") or told["summary"]).replace("`", ""),
+                parameters=[_parameter(one) for one in told.get("parameters", [])],
                 bodies=_bodies(told.get("requestBody", {})),
                 answers=[(status, _bodies(answer)) for status, answer in told["responses"].items()],
             )
+
+
+def _parameter(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    meaning = told.get("description", "").replace("`", "")
+    return {**told, "type": words_of(told["schema"]), "description": meaning}
 
 
 def _bodies(told: Mapping[str, Any]) -> list[Body]:
@@ -76,6 +81,8 @@ def words_of(schema: Mapping[str, Any]) -> str:
             return " or ".join(word for word in named if word != "null")
     if "enum" in schema:
         return " | ".join(str(value) for value in schema["enum"])
+    if "properties" in schema:
+        return ", ".join(schema["properties"])
     kind = str(schema.get("const") or schema.get("type", "anything"))
     if kind == "array":
         return f"list of {words_of(schema.get('items', {}))}"
