@@ -81,6 +81,11 @@ class PatchFeatures:
         """(P_i, D): the rows of image i in float32, a copy."""
         return float32(self.of(i))
 
+    def first(self, n: int) -> PatchFeatures:
+        """The first n images, a view."""
+        rows = self.patches[: self.offsets[n]]
+        return PatchFeatures(self.ids[:n], rows, self.offsets[: n + 1], self.grids[:n])
+
     def let_go(self) -> None:
         """Give the memory in which mapped rows were read back to the system; they can be read again.
 

@@ -48,24 +48,32 @@ class NearDuplicates:
 
 
 def find(
-    features: PatchFeatures, *, seed: int = 0, on_progress: Progress = ignore_progress
+    features: PatchFeatures,
+    *,
+    basis: int | None = None,
+    seed: int = 0,
+    on_progress: Progress = ignore_progress,
 ) -> NearDuplicates:
-    """Groups of near-duplicates among N images (backbone features, not projected). N = 0 gives no group."""
+    """Groups of near-duplicates among N images (backbone features, not projected). N = 0 gives no group.
+
+    What images of the set have in common is found from the first `basis` of them (none given: from all).
+    """
     if features.n_images == 0:
         return NearDuplicates((), np.zeros(0, np.int64))
-    sketches = _sketches(features, seed, on_progress)
-    pairs = _similar_pairs(_private_parts(sketches, features.ids, seed))
+    reference = features.first(features.n_images if basis is None else basis)
+    sketches = _sketches(features, reference, seed, on_progress)
+    pairs = _similar_pairs(_private_parts(sketches, reference.ids, seed))
     pairs.update(dict.fromkeys(_identical_pairs(sketches), 1.0))
     group = _components(features.n_images, pairs)
     return NearDuplicates(features.ids, group)
 
 
-def _sketches(features: PatchFeatures, seed: int, on_progress: Progress) -> Tensor:
+def _sketches(features: PatchFeatures, reference: PatchFeatures, seed: int, on_progress: Progress) -> Tensor:
     """(N, 2048): each image's layout of standardised channels, folded together under random signs."""
     cells, together = _SIDE * _SIDE, _SKETCH // (_SIDE * _SIDE)
     folds = -(-features.dim // together)
     flips = np.random.default_rng(seed).choice(np.array([-1.0, 1.0], np.float32), folds * _SKETCH)
-    scale = F.pad(_channel_scale(features, seed), (0, folds * together - features.dim))
+    scale = F.pad(_channel_scale(reference, seed), (0, folds * together - features.dim))
     # By channel, then by cell, as the signs are drawn; kept by cell, as patches are.
     signed = (torch.from_numpy(flips).view(-1, cells) * scale[:, None]).T.contiguous()
     out = torch.zeros(features.n_images, _SKETCH)
@@ -113,9 +121,8 @@ def _channel_scale(features: PatchFeatures, seed: int) -> Tensor:
 
 
 def _private_parts(sketches: Tensor, ids: tuple[ImageId, ...], seed: int) -> NDArray[np.float32]:
-    """(N, 2048) unit rows: what is left of each image without the set's mean and strongest modes.
-
-    Zeros where nothing is.
+    """(N, 2048) unit rows: what is left of each image without the mean and strongest modes of the first
+    images, those of `ids`. Zeros where nothing is.
     """
     sample = sketches[torch.from_numpy(shuffled(ids, seed, "modes")[:_MODE_IMAGES].copy())].double()
     centre = sample.mean(0)

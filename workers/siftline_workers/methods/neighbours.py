@@ -22,7 +22,7 @@ from siftline.domain.scores import ImageId
 from siftline_workers.methods.features import PatchFeatures, float32
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.parallel import for_each
-from siftline_workers.methods.seeding import Progress, ignore_progress, image_rng, shuffled
+from siftline_workers.methods.seeding import Progress, ignore_progress, image_keys, image_rng, shuffled
 
 _BLOCK = 65_536  # rows of the graph looked at together: its masks stay small for any set
 
@@ -39,6 +39,10 @@ class Pool:
     """(S, m, d)"""
     image: NDArray[np.int32]
     """(S,): position of the slot's image in `features.ids`."""
+
+    def part(self, wanted: NDArray[np.bool_]) -> Pool:
+        """The slots that are wanted (S,)."""
+        return Pool(self.vectors[wanted], self.image[wanted])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +94,36 @@ class NeighbourGraph:
 
 
 def build_pool(
-    features: PatchFeatures, *, max_patches: int = 16_384, max_images: int = 1024, seed: int = 0
+    features: PatchFeatures,
+    *,
+    basis: int | None = None,
+    max_patches: int = 16_384,
+    max_images: int = 1024,
+    seed: int = 0,
 ) -> Pool:
-    """A random pool: up to `max_images` images, `max_patches` patches in all, as many of each image."""
-    chosen = shuffled(features.ids, seed, "pool-images")[:max_images]
+    """A random pool: up to `max_images` images, `max_patches` patches in all, as many of each image.
+
+    Those of the first `basis` images, if given, are chosen as if there were no others; behind them stand
+    others as often as one of the first does.
+    """
+    n = features.n_images if basis is None else basis
+    chosen = shuffled(features.ids[:n], seed, "pool-images")[:max_images]
     most = int(np.diff(features.offsets)[chosen].max())
     per_image = min(max(1, max_patches // len(chosen)), most)
+    chosen = np.concatenate([chosen, _later_ones(features.ids, n, chosen, seed)])
     vectors = np.empty((len(chosen), per_image, features.dim), np.float32)
     for slot, i in enumerate(chosen):
         rows = features.of(int(i))
         order = image_rng(features.ids[i], seed, "pool-patches").permutation(len(rows))
         vectors[slot] = rows[np.resize(order, per_image)]
     return Pool(vectors, chosen.astype(np.int32))
+
+
+def _later_ones(ids: tuple[ImageId, ...], n: int, chosen: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Positions from n on of images that come before the last of the `chosen` in the order of choice."""
+    order = shuffled(ids[n:], seed, "pool-images") + n
+    keys = image_keys(ids, seed, "pool-images")
+    return order[keys[order] <= keys[chosen[-1]]] if len(chosen) < n else order
 
 
 def search_shard(
@@ -116,12 +138,14 @@ def search_shard(
 ) -> NeighbourShard:
     """For each patch of images start..stop: its k nearest pool images, by the nearest patch of each."""
     k = min(k, len(pool.image))
-    bank = _augmented_bank(pool)
-    slot_group = groups.group[pool.image]
     first = int(features.offsets[start])
     rows = int(features.offsets[stop]) - first
     distances = np.full((rows, k), np.inf, np.float16)
     images = np.full((rows, k), -1, np.int32)
+    if k == 0:
+        return NeighbourShard(start, stop, distances, images)
+    bank = _augmented_bank(pool)
+    slot_group = groups.group[pool.image]
 
     def search(i: int) -> None:
         own = slice(int(features.offsets[i]) - first, int(features.offsets[i + 1]) - first)
@@ -190,6 +214,29 @@ def _smallest(bits: Bits, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64
     # A bfloat16 is the upper half of a float32.
     value = (least - column if size == 16 else least >> size).astype(np.int32)
     return value.view(np.float32), column.astype(np.int64)
+
+
+def merged(
+    one: NeighbourShard, other: NeighbourShard, groups: NearDuplicates, offsets: NDArray[np.int64]
+) -> NeighbourShard:
+    """One list from two of the same patches, found in two pools: as long as the longer of them.
+
+    Entries that `groups` has come to know as photographs of the same thing are left out.
+    """
+    of = np.repeat(groups.group[one.start : one.stop], np.diff(offsets[one.start : one.stop + 1]))
+    images = np.concatenate([one.images, other.images], axis=1)
+    distances = np.concatenate([one.distances, other.distances], axis=1)
+    gone = (images < 0) | (groups.group[images] == of[:, None])
+    images[gone], distances[gone] = -1, np.inf
+    # The bits of floats that are not negative sort as the numbers do, and much faster.
+    width = max(one.images.shape[1], other.images.shape[1])
+    order = np.argsort(distances.view(np.int16), axis=1, kind="stable")[:, :width]
+    return NeighbourShard(
+        one.start,
+        one.stop,
+        np.take_along_axis(distances, order, axis=1),
+        np.take_along_axis(images, order, axis=1),
+    )
 
 
 def join(shards: Iterable[NeighbourShard], features: PatchFeatures) -> NeighbourGraph:

@@ -6,7 +6,6 @@ No database and no job here: the service and the benchmarks run exactly this.
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,6 @@ from siftline_workers.methods import (
     funad,
     fusion,
     llbnad,
-    near_duplicates,
-    neighbours,
-    projection,
 )
 from siftline_workers.methods.explanations import OddestPatches
 from siftline_workers.methods.features import PatchFeatures
@@ -30,17 +26,16 @@ from siftline_workers.methods.funad import FunadScores
 from siftline_workers.methods.fusion import FusedScores
 from siftline_workers.methods.llbnad import SubsetScores
 from siftline_workers.methods.near_duplicates import NearDuplicates
-from siftline_workers.methods.neighbours import NeighbourGraph, NeighbourShard
+from siftline_workers.methods.neighbours import NeighbourGraph
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
-from siftline_workers.pipeline.stages import Progress, Stages
+from siftline_workers.pipeline.graph import Basis, grouped, neighbour_graph, projected
+from siftline_workers.pipeline.stages import Progress, Stages, part
 
 VERSION = 5
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
 SHARES = {"group": 0.26, "neighbours": 0.25, "llbnad": 0.04, "funad": 0.34, "split": 0.03, "explain": 0.08}
 """Of the time all of them take together, as measured on 738 images with `lite` on two busy cores."""
-
-_IMAGES_PER_SHARD = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +70,25 @@ def rank(
     checkpoints: Checkpoints,
     stages: Stages,
     decided: Mapping[ImageId, bool] | None = None,
+    *,
+    basis: Basis | None = None,
 ) -> Ranking:
     """Score, fuse, split and explain. Deterministic; the order of the images changes nothing.
 
+    Without a `basis` all images are their own.
     `decided` says of some images whether a person called them anomalous: then they are never evidence of what
     is normal, and otherwise always. An image's own score still comes from what never saw it.
     Whatever `stages` raises to cancel leaves here as it is, with the finished pieces kept.
     """
+    basis = basis or Basis(features.n_images, checkpoints)
     with tempfile.TemporaryFile(dir=checkpoints.folder) as file:
         with stages.stage("group") as progress:
-            reduced = _projected(features, file, options.seed, checkpoints, _part(progress, 0.0, 0.5))
-            groups = _groups(features, options.seed, checkpoints, _part(progress, 0.5, 1.0))
+            reduced = projected(features, file, basis, options.seed, part(progress, 0.0, 0.5))
+            found = grouped(features, basis, checkpoints, options.seed, part(progress, 0.5, 1.0))
+            groups = found.all
         with stages.stage("neighbours") as progress:
             kept, barred = _heeded(groups, decided or {})
-            graph = _graph(reduced, groups, options.seed, checkpoints, progress)
+            graph = neighbour_graph(reduced, found, basis, checkpoints, seed=options.seed, progress=progress)
             graph = replace(graph, barred=barred)
         with stages.stage("llbnad") as progress:
             subset = _subset_scores(graph, groups, options, checkpoints, progress)
@@ -110,10 +110,10 @@ def rank(
         with stages.stage("explain") as progress:
             looks_clean = np.array([verdict == "clean" for verdict in outcome.verdict])
             oddest = explanations.oddest_patches(
-                reduced, graph, groups, heat, looks_clean, on_progress=_part(progress, 0.0, 0.8)
+                reduced, graph, groups, heat, looks_clean, on_progress=part(progress, 0.0, 0.8)
             )
             alike = clusters.look_alikes(
-                reduced, groups, heat, fused.scores, seed=options.seed, on_progress=_part(progress, 0.8, 1.0)
+                reduced, groups, heat, fused.scores, seed=options.seed, on_progress=part(progress, 0.8, 1.0)
             )
     return Ranking(fused, outcome, groups, heat, oddest, alike)
 
@@ -154,60 +154,6 @@ def _split(
         seed=options.seed,
         decided=decided,
     )
-
-
-def _part(progress: Progress, begin: float, end: float) -> Progress:
-    return lambda fraction: progress(begin + (end - begin) * fraction)
-
-
-def _projected(
-    features: PatchFeatures, file: IO[bytes], seed: int, checkpoints: Checkpoints, progress: Progress
-) -> PatchFeatures:
-    """The features in fewer dimensions, in `file`: a large set must not fill the memory."""
-
-    def fit() -> Arrays:
-        fitted = projection.fit(features, seed=seed)
-        return {"mean": fitted.mean, "matrix": fitted.matrix}
-
-    # Kept, so that a resumed run's shards are of the same space to the last bit, on whatever machine.
-    kept = checkpoints.once("projection", fit)
-    fitted = projection.Projection(mean=kept["mean"], matrix=kept["matrix"])
-    shape = (features.n_patches, fitted.matrix.shape[1])
-    out = np.memmap(file, dtype=np.float16, mode="r+", shape=shape)
-    return projection.project(features, fitted, out=out, on_progress=progress)
-
-
-def _groups(
-    features: PatchFeatures, seed: int, checkpoints: Checkpoints, progress: Progress
-) -> NearDuplicates:
-    """Of the backbone's own features: projected ones keep what images share, not what tells them apart."""
-
-    def find() -> Arrays:
-        return {"group": near_duplicates.find(features, seed=seed, on_progress=progress).group}
-
-    return NearDuplicates(ids=features.ids, group=checkpoints.once("groups", find)["group"])
-
-
-def _graph(
-    reduced: PatchFeatures, groups: NearDuplicates, seed: int, checkpoints: Checkpoints, progress: Progress
-) -> NeighbourGraph:
-    pool = neighbours.build_pool(reduced, seed=seed)
-    n = reduced.n_images
-
-    def shard(start: int) -> NeighbourShard:
-        stop = min(start + _IMAGES_PER_SHARD, n)
-        on_progress = _part(progress, start / n, stop / n)
-
-        def search() -> Arrays:
-            found = neighbours.search_shard(reduced, pool, groups, start, stop, on_progress=on_progress)
-            return {"distances": found.distances, "images": found.images}
-
-        kept = checkpoints.once(f"neighbours-{start:07d}", search)
-        on_progress(1.0)
-        reduced.let_go()
-        return NeighbourShard(start, stop, kept["distances"], kept["images"])
-
-    return neighbours.join(map(shard, range(0, n, _IMAGES_PER_SHARD)), reduced)
 
 
 def _subset_scores(

@@ -35,3 +35,8 @@ class Stages:
         yield progress
         self.seconds[name] = round(time.monotonic() - began, 3)
         self._done = done + share
+
+
+def part(progress: Progress, begin: float, end: float) -> Progress:
+    """What to call with the progress of a part that is the stage's share from `begin` to `end`."""
+    return lambda fraction: progress(begin + (end - begin) * fraction)
