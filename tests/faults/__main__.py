@@ -29,10 +29,17 @@ def main() -> None:
     options.add_argument("--callers", type=int, default=3)
     options.add_argument("--lease", type=float, default=6.0, metavar="S")
     options.add_argument("--patience", type=float, default=900.0, metavar="S")
+    options.add_argument("--repeat", type=int, default=1000, help="at most so many versions, and detectors")
     options.add_argument("--keep", type=Path, help="folder for the logs; kept")
     given = options.parse_args()
     plan = Plan(
-        given.seed, given.kills, given.minutes, given.callers, lease_s=given.lease, patience_s=given.patience
+        given.seed,
+        given.kills,
+        given.minutes,
+        given.callers,
+        lease_s=given.lease,
+        patience_s=given.patience,
+        repeat=given.repeat,
     )
     folder = Path(tempfile.mkdtemp(prefix="siftline-faults-"))
     try:

@@ -31,7 +31,7 @@ class Deployment:
     """All programs and servers; whoever is killed is started again by `revive`, as an orchestrator would."""
 
     def __init__(self, folder: Path, *, lease_s: float, own_disk: bool) -> None:
-        self.postgresql = PostgreSQL(folder)
+        self.postgresql = PostgreSQL()
         self.redis = Redis(free_port(), folder)
         self.wire = Wire(self.redis.port)
         self.disk = Disk(folder / "disk", DISK_MIB) if own_disk else None

@@ -10,9 +10,9 @@ import psycopg
 from sqlalchemy import make_url
 
 from siftline.domain.jobs import NEXT, JobState
+from siftline.store.blobs import image_key, scoring_key, thumbnail_key
 from tests.faults.traffic import Ledger
 
-GRACE_S = 3600.0
 FULL = "out-of-resources"
 """How a job may end when the disk was full."""
 WITNESS = """
@@ -92,26 +92,22 @@ def one_owner_at_any_time(database: Database) -> Iterator[str]:
     yield from (f"job {row[0]} wrote {row[1]} versions" for row in database.rows(doubled))
 
 
-def bytes_and_rows_agree(database: Database, ledger: Ledger, blobs: Path, *, now_s: float) -> Iterator[str]:
-    """Every row has its bytes; bytes without a row are younger than the grace that collection gives them."""
-    wanted = {f"datasets/{d}/{sha}": sha for d, sha in database.rows("SELECT dataset_id, sha256 FROM images")}
-    there = {path.relative_to(blobs).as_posix(): path for path in blobs.rglob("*") if path.is_file()}
-    for key, sha256 in wanted.items():
-        if key not in there:
-            yield f"blob {key} is lost"
-        elif hashlib.sha256(there[key].read_bytes()).hexdigest() != sha256:
-            yield f"blob {key} is damaged"
-    for key, path in there.items():
-        if key not in wanted and "/thumbnails/" not in key and now_s - path.stat().st_mtime > GRACE_S:
-            yield f"blob {key} belongs to nobody and is older than {GRACE_S:g} s"
+def every_row_has_its_bytes(database: Database, blobs: Path) -> Iterator[str]:
+    for dataset_id, sha256 in database.rows("SELECT dataset_id, sha256 FROM images"):
+        path = blobs / image_key(dataset_id, sha256)
+        if not path.is_file():
+            yield f"the bytes of {path} are lost"
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            yield f"the bytes of {path} are others"
 
 
 def orphans(database: Database, blobs: Path) -> list[str]:
     """Blobs of no row, of whatever age."""
-    wanted = {f"datasets/{d}/{sha}" for d, sha in database.rows("SELECT dataset_id, sha256 FROM images")}
-    wanted |= {f"scoring/{job}/{n}" for job, n in database.rows(WAITING_TO_BE_SCORED)}
+    images = database.rows("SELECT dataset_id, sha256 FROM images")
+    wanted = {key(*image) for image in images for key in (image_key, thumbnail_key)}
+    wanted |= {scoring_key(*file) for file in database.rows(WAITING_TO_BE_SCORED)}
     there = {path.relative_to(blobs).as_posix() for path in blobs.rglob("*") if path.is_file()}
-    return sorted(key for key in there - wanted if "/thumbnails/" not in key)
+    return sorted(there - wanted)
 
 
 WAITING_TO_BE_SCORED = (

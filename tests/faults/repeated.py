@@ -10,7 +10,7 @@ from typing import Any
 
 from siftline.settings import Settings
 from tests.faults.invariants import Database
-from tests.faults.traffic import Caller, Ledger, train
+from tests.faults.traffic import Caller, Ledger, Over, train
 
 TOLD = (
     *("rank", "score", "p_anomalous", "interval", "verdict", "needs_review", "confidence", "cluster"),
@@ -44,6 +44,13 @@ class Repeated:
                 self.detectors.append((detector_id, *train(self.caller, dataset_id, version)))
 
     def differences(self) -> Iterator[str]:
+        """Waits for what was asked again."""
+        try:
+            yield from self._differences()
+        except Over:
+            yield "the repetition had no end in time"
+
+    def _differences(self) -> Iterator[str]:
         for dataset_id, version, job_id in self.versions:
             job = self.caller.until_final(job_id)
             if job["state"] != "succeeded":

