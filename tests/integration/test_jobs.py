@@ -287,7 +287,7 @@ def test_a_short_job_passes_a_long_one_but_not_for_ever(sessions: sessionmaker[S
     dataset_id = add_dataset(sessions)
 
     def add(seconds: float, asked_ago_s: float) -> UUID:
-        estimate = Estimate(units=1, seconds=seconds, memory_bytes=1, disk_bytes=1, basis="a test")
+        estimate = Estimate("p", units=1, seconds=seconds, memory_bytes=1, disk_bytes=1, basis="a test")
         with transaction(sessions) as session:
             job = jobs.create(session, dataset_id, JobKind.PURIFY, {}, estimate=estimate)
             assert job.due_at is not None

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -58,6 +59,7 @@ class RunningJob:
         self._stage = ""
         self._reported_at = 0.0
         self._began_at = time.monotonic()
+        self._peak_bytes = 0
 
     def report(self, stage: str, progress: float) -> None:
         """Tell how far the whole job is, 0 to 1. Call it often: it writes every half second at most."""
@@ -66,6 +68,7 @@ class RunningJob:
         if stage == self._stage and time.monotonic() - self._reported_at < REPORT_EVERY_S:
             return
         self._stage, self._reported_at = stage, time.monotonic()
+        self._peak_bytes = max(self._peak_bytes, _own_memory_bytes())
         try:
             with transaction(self.sessions) as session:
                 if not jobs.report(session, self._claim, stage, min(max(float(progress), 0.0), 1.0)):
@@ -80,7 +83,8 @@ class RunningJob:
         Run again from its start when the connection breaks, so `write` must touch nothing but the session.
         """
 
-        usage = Usage(round(time.monotonic() - self._began_at, 1), _peak_memory_bytes())
+        peak_bytes = max(self._peak_bytes, _own_memory_bytes())
+        usage = Usage(round(time.monotonic() - self._began_at, 1), peak_bytes)
 
         def finish(session: Session) -> None:
             state = jobs.state_of(session, self._claim, lock=True)
@@ -107,7 +111,11 @@ class RunningJob:
         return Cancelled() if state == JobState.CANCELLING else LostJob(f"job {self.id}")
 
 
-def _peak_memory_bytes() -> int:
-    """Of this process, or of the largest of those it started and waited for."""
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return max(peaks) * (1 if sys.platform == "darwin" else 1024)
+def _own_memory_bytes() -> int:
+    """Of this process now, without what it has mapped from files: those pages go when others need room."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(fields["RssAnon"].split()[0]) * 1024
+    except (OSError, LookupError, ValueError):  # not Linux: rather too much than nothing
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

@@ -16,7 +16,8 @@ SiftlineError                  status, code, title: one row of the error table i
 ├── TooManyRequests       429  with Retry-After
 ├── WorkerLost            500  a job's worker died once too often
 ├── OutOfResources        500  a job needs more memory or disk than there is
-└── Unavailable           503  with Retry-After
+├── Unavailable           503  with Retry-After
+└── InsufficientStorage   507  a job would need more disk than any worker has
 """
 
 from typing import ClassVar
@@ -128,3 +129,9 @@ class WorkerLost(SiftlineError):
 class OutOfResources(SiftlineError):
     code = "out-of-resources"
     title = "The job needs more memory or disk than there is"
+
+
+class InsufficientStorage(SiftlineError):
+    status = 507
+    code = "insufficient-storage"
+    title = "No worker has the disk space for the job"

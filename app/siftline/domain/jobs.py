@@ -46,12 +46,15 @@ LANES: Mapping[JobKind, Lane] = {
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a job is thought to need before it runs. `units` is how much work it is, as its kind counts it."""
+    """What a job is thought to need before it runs; None where nobody knows."""
 
+    profile: str
+    """What makes jobs comparable: kind, method, backbone."""
     units: int
-    seconds: float
-    memory_bytes: int
-    disk_bytes: int
+    """How much work it is: tiles of images, or files to score."""
+    seconds: float | None
+    memory_bytes: int | None
+    disk_bytes: int | None
     basis: str
     """Where the numbers come from, in words."""
 
@@ -62,6 +65,7 @@ class Usage:
 
     seconds: float
     peak_memory_bytes: int
+    """Of its own, looked at every half second; without what it mapped from files."""
 
 
 NEXT: dict[JobState, frozenset[JobState]] = {

@@ -46,6 +46,7 @@ from siftline.schemas.detectors import (
     TrainOptions,
 )
 from siftline.schemas.jobs import (
+    Estimate,
     Job,
     Problem,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "DetectorRef",
     "DetectorState",
     "Diff",
+    "Estimate",
     "Evidence",
     "Explanation",
     "Finding",

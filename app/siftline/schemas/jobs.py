@@ -22,6 +22,15 @@ class Problem(BaseModel):
     job: "Job | None" = None
 
 
+class Estimate(BaseModel):
+    """What the job was thought to need before it ran; null where nothing was known."""
+
+    seconds: float | None
+    memory_bytes: int | None
+    disk_bytes: int | None
+    basis: str
+
+
 class Job(BaseModel):
     id: UUID
     dataset_id: UUID
@@ -37,3 +46,4 @@ class Job(BaseModel):
     finished_at: datetime | None
     result: dict[str, Any] | None
     error: Problem | None
+    estimate: Estimate | None = None

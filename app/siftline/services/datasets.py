@@ -6,15 +6,15 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from siftline import schemas
-from siftline.dispatch import Bell, enqueue
+from siftline.dispatch import Bell, enqueue, silent
 from siftline.domain.errors import Conflict
 from siftline.domain.jobs import JobKind
-from siftline.services import ingest
+from siftline.services import estimates, ingest
 from siftline.services import jobs as job_answers
 from siftline.settings import Settings
 from siftline.store import cursor, datasets, detectors, images, jobs, purifications, receipts
 from siftline.store.blobs import Blobs, dataset_prefix
-from siftline.store.models import Dataset
+from siftline.store.models import Dataset, Job
 from siftline.store.scope import workspace_of
 from siftline.store.session import now
 
@@ -87,13 +87,28 @@ def _take_in(
     options = schemas.DatasetOptions.model_validate(dataset.options)
     job = None
     if bell is not None and options.purify and recorded.accepted:
-        params = job_params(options, settings)
-        job = enqueue(session, bell, dataset.id, JobKind.PURIFY, params)
+        job = _purification(session, dataset, job_params(options, settings), bell, settings)
     return schemas.DatasetCreated(
         dataset=describe(session, [dataset])[0],
         receipts=[schemas.Receipt.model_validate(row) for row in recorded.receipts],
         job=None if job is None else job_answers.describe(job, now(session)),
     )
+
+
+def _purification(
+    session: Session, dataset: Dataset, params: dict[str, object], bell: Bell, settings: Settings
+) -> Job:
+    """One that no worker has room for has failed already: the images are in all the same."""
+    backbone = str(params["backbone"])
+    lane = estimates.lane_of(JobKind.PURIFY, backbone, settings)
+    estimate = estimates.of_purification(session, dataset.id, backbone)
+    refusal = estimates.refusal(session, estimate, lane, settings)
+    job = enqueue(
+        *(session, bell if refusal is None else silent, dataset.id, JobKind.PURIFY, params),
+        lane=lane,
+        estimate=estimate,
+    )
+    return job if refusal is None else jobs.refuse(session, job, refusal)
 
 
 def job_params(options: schemas.PurifyOptions, settings: Settings) -> dict[str, object]:

@@ -13,8 +13,9 @@ from siftline.dispatch import Bell, enqueue
 from siftline.domain.errors import Conflict, DetectorNotReady, Unprocessable
 from siftline.domain.jobs import FINISHED, JobKind, JobState
 from siftline.domain.review import effective_verdict
+from siftline.services import estimates, purification
 from siftline.services import jobs as job_answers
-from siftline.services import purification
+from siftline.settings import Settings
 from siftline.store import artifacts, cursor, datasets, detectors
 from siftline.store.models import Artifact, Dataset, Detector, Job, Purification
 from siftline.store.session import now
@@ -35,18 +36,26 @@ class DetectorBusy(Conflict):
     title = "The detector is being worked on"
 
 
-def create(session: Session, new: schemas.NewDetector, *, bell: Bell) -> schemas.DetectorCreated:
+def create(
+    session: Session, new: schemas.NewDetector, *, bell: Bell, settings: Settings
+) -> schemas.DetectorCreated:
     """Train on the images of a version that count as clean when the training begins.
 
-    Raises NotFound for the dataset or version, PurificationNotReady when there is none, and Unprocessable
-    when too few images are clean.
+    Raises NotFound for the dataset or version, PurificationNotReady when there is none, Unprocessable when
+    too few images are clean, and DoesNotFit or InsufficientStorage when no worker has room for it.
     """
     dataset = datasets.lock(session, new.dataset_id)
     version = purification.find(session, new.dataset_id, new.version)
     _require_images(session, version)
     backbone = new.options.backbone or version.backbone["name"]
     detector_id = uuid7()
-    job = enqueue(session, bell, dataset.id, JobKind.TRAIN, {}, detector_id=detector_id)
+    lane = estimates.lane_of(JobKind.TRAIN, backbone, settings)
+    estimate = estimates.of_training(session, dataset.id, new.method, backbone)
+    if (refusal := estimates.refusal(session, estimate, lane, settings)) is not None:
+        raise refusal
+    job = enqueue(
+        *(session, bell, dataset.id, JobKind.TRAIN, {}), detector_id=detector_id, lane=lane, estimate=estimate
+    )
     row = Detector(
         id=detector_id,
         dataset_id=dataset.id,

@@ -33,6 +33,7 @@ def describe(job: Job, at: datetime) -> schemas.Job:
         finished_at=job.finished_at,
         result=job.result,
         error=None if job.error is None else schemas.Problem.model_validate(job.error),
+        estimate=None if job.estimate is None else schemas.Estimate.model_validate(job.estimate),
     )
 
 

@@ -12,6 +12,7 @@ from siftline import schemas
 from siftline.dispatch import Bell, enqueue
 from siftline.domain.errors import PurificationNotReady, Unprocessable
 from siftline.domain.jobs import FINISHED, JobKind
+from siftline.services import estimates
 from siftline.services import jobs as job_answers
 from siftline.services.datasets import job_params
 from siftline.services.images import heatmap_url, thumbnail_url
@@ -29,14 +30,20 @@ def request(
 ) -> schemas.Job:
     """Run again; what `options` does not name is as in the dataset.
 
-    Raises NotFound, and Unprocessable when the dataset has no images.
+    Raises NotFound, Unprocessable when the dataset has no images, and DoesNotFit or InsufficientStorage
+    when no worker has room for it.
     """
     dataset = datasets.lock(session, dataset_id)
     if not images.counts(session, [dataset_id]):
         raise Unprocessable("The dataset has no images to purify.")
     merged = dataset.options | options.model_dump(mode="json", exclude_unset=True)
     params = job_params(schemas.DatasetOptions.model_validate(merged), settings)
-    job = enqueue(session, bell, dataset_id, JobKind.PURIFY, params)
+    backbone = str(params["backbone"])
+    lane = estimates.lane_of(JobKind.PURIFY, backbone, settings)
+    estimate = estimates.of_purification(session, dataset_id, backbone)
+    if (refusal := estimates.refusal(session, estimate, lane, settings)) is not None:
+        raise refusal
+    job = enqueue(session, bell, dataset_id, JobKind.PURIFY, params, lane=lane, estimate=estimate)
     return job_answers.describe(job, now(session))
 
 

@@ -12,7 +12,7 @@ from siftline import schemas
 from siftline.dispatch import Bell, enqueue
 from siftline.domain.errors import Conflict, NotFound
 from siftline.domain.jobs import FINISHED, JobKind
-from siftline.services import detection
+from siftline.services import detection, estimates
 from siftline.services import jobs as job_answers
 from siftline.services.archives import RefusedFile
 from siftline.services.ingest import REASON_CHARACTERS, STORED_AT_ONCE, printable
@@ -54,7 +54,10 @@ def start(
     detector = detectors.lock(session, detector_id)
     detection.ready(session, detector_id)
     job = enqueue(
-        session, bell, detector.dataset_id, JobKind.SCORE, {}, detector_id=detector_id, job_id=job_id
+        *(session, bell, detector.dataset_id, JobKind.SCORE, {}),
+        detector_id=detector_id,
+        job_id=job_id,
+        estimate=estimates.of_scoring(session, len(files)),
     )
     rows = [{"job_id": job_id, "number": number, **_row(file)} for number, file in _numbered(files)]
     job_scores.add_all(session, rows)

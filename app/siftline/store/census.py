@@ -12,6 +12,9 @@ from siftline.store.jobs import HELD
 from siftline.store.models import Job
 from siftline.store.session import now
 
+LOOKED_AT = 100
+LEARNED_FROM = 5
+
 
 def jobs_by_state(session: Session) -> Sequence[tuple[str, str, int]]:
     """(kind, state, count)."""
@@ -52,3 +55,16 @@ def newest_usage(session: Session) -> dict[str, dict[str, Any]]:
         if usage is not None:
             found[str(kind)] = usage
     return found
+
+
+def usages(session: Session, kind: JobKind, profile: str) -> Sequence[tuple[int, dict[str, Any]]]:
+    """(units, usage) of the newest jobs of a kind and profile that succeeded at their first attempt."""
+    query = select(Job.estimate, Job.usage).where(
+        Job.kind == kind, Job.state == JobState.SUCCEEDED, Job.attempt == 1, Job.finished_at.is_not(None)
+    )
+    found = session.execute(query.order_by(Job.id.desc()).limit(LOOKED_AT))
+    return [
+        (estimate["units"], usage)
+        for estimate, usage in found
+        if estimate is not None and usage is not None and estimate["profile"] == profile
+    ][:LEARNED_FROM]

@@ -105,3 +105,10 @@ def known(session: Session, dataset_id: UUID, hashes: Collection[str]) -> set[st
     """Those of the SHA-256 that an image of the dataset has."""
     query = select(Image.sha256).where(Image.dataset_id == dataset_id, Image.sha256.in_(hashes))
     return set(session.scalars(query))
+
+
+def sizes(session: Session, dataset_id: UUID) -> Sequence[tuple[int, int, int]]:
+    """(width, height, how many images) of a dataset."""
+    query = select(Image.width, Image.height, func.count()).where(Image.dataset_id == dataset_id)
+    found = session.execute(query.group_by(Image.width, Image.height))
+    return [(width, height, count) for width, height, count in found]

@@ -19,6 +19,8 @@ from siftline.domain.jobs import FINISHED, LANES, Estimate, JobKind, JobState, L
 from siftline.store.models import Job, JobMove
 from siftline.store.session import now
 
+UNKNOWN_S = {Lane.LIGHT: 60.0, Lane.HEAVY: 3600.0, Lane.GPU: 3600.0}
+"""Taken for the time of a job of which nobody knows how long it takes."""
 LONGEST_PATIENCE_S = 24 * 3600.0
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 
@@ -54,19 +56,20 @@ def create(
 ) -> Job:
     """A queued job, in its kind's lane unless another is named. `dispatch.enqueue` also rings for it."""
     at = now(session)
-    patience_s = 0.0 if estimate is None else min(estimate.seconds, LONGEST_PATIENCE_S)
+    lane = lane or LANES[kind]
+    patience_s = UNKNOWN_S[lane] if estimate is None or estimate.seconds is None else estimate.seconds
     job = Job(
         id=job_id or uuid7(),
         dataset_id=dataset_id,
         detector_id=detector_id,
         kind=kind,
-        lane=lane or LANES[kind],
+        lane=lane,
         state=JobState.QUEUED,
         params=params,
         progress=0.0,
         attempt=0,
         created_at=at,
-        due_at=at + timedelta(seconds=patience_s),
+        due_at=at + timedelta(seconds=min(patience_s, LONGEST_PATIENCE_S)),
         updated_at=at,
         estimate=None if estimate is None else asdict(estimate),
         request_id=request_id,
@@ -215,6 +218,17 @@ def succeed(session: Session, held: Claim, result: dict[str, Any], usage: Usage 
 def fail(session: Session, held: Claim, error: SiftlineError) -> None:
     """Raises LostJob, also when the job is being cancelled: then it ends as cancelled."""
     _finish(session, held, JobState.FAILED, error.code, error=error.problem())
+
+
+def refuse(session: Session, job: Job, error: SiftlineError) -> Job:
+    """End a job that nobody has begun. Raises LostJob when somebody has."""
+    job_id, problem = job.id, error.problem()
+    at = now(session)
+    waits = (Job.id == job_id) & (Job.state == JobState.QUEUED)
+    ended = _move(session, waits, JobState.FAILED, error.code, error=problem, finished_at=at)
+    if ended is None:
+        raise LostJob
+    return ended
 
 
 def cancelled(session: Session, held: Claim, reason: str) -> None:

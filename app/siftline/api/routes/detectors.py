@@ -36,7 +36,7 @@ def create_detector(
     """Train a detector on the clean images of a version; human decisions outrank the machine's."""
 
     def work(session: Session) -> Answer:
-        created = detection.create(session, new, bell=parts.bell)
+        created = detection.create(session, new, bell=parts.bell, settings=parts.settings)
         location = {"Location": f"/detectors/{created.detector.id}"}
         return Answer(202, created.model_dump(mode="json"), location)
 
