@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
 # Targets: `api` (no torch; also migrate and sweeper) and `worker` (torch, OpenVINO, FAISS).
+# Every package is pinned by version and SHA-256 (deploy/requirements-*.txt, renewed by deploy/lock).
 FROM python:3.11.14-slim-bookworm AS wheel
 WORKDIR /src
 COPY . .
@@ -9,29 +10,33 @@ FROM python:3.11.14-slim-bookworm AS runtime
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/siftline/bin:$PATH \
-    SIFTLINE_DATA_DIR=/data
+    SIFTLINE_DATA_DIR=/data \
+    SIFTLINE_LOG_FORMAT=json \
+    MPLCONFIGDIR=/tmp/matplotlib
 # A fixed uid, so that the volume's files belong to the same user in every image.
 RUN groupadd --gid 10001 siftline \
     && useradd --uid 10001 --gid siftline --no-create-home --home-dir /data --shell /usr/sbin/nologin siftline \
     && install -d -o siftline -g siftline /data \
     && python -m venv /opt/siftline
-COPY constraints.txt /opt/siftline/constraints.txt
 # Dependencies that both targets share are one layer.
-COPY --from=wheel /wheels /wheels
-RUN pip install --no-cache-dir -c /opt/siftline/constraints.txt /wheels/*.whl
+COPY deploy/requirements-api.txt /opt/siftline/
+RUN pip install --no-cache-dir --require-hashes -r /opt/siftline/requirements-api.txt
 WORKDIR /data
 VOLUME /data
 
 FROM runtime AS worker
-# Only when the address of the wheel carries the extra does pip install it from the file.
-RUN set -- /wheels/*.whl \
-    && pip install --no-cache-dir -c /opt/siftline/constraints.txt "$1[worker]"
+COPY deploy/requirements-worker.txt /opt/siftline/
+RUN pip install --no-cache-dir --require-hashes -r /opt/siftline/requirements-worker.txt
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s --retries=3 \
     CMD ["sh", "-c", "celery --app siftline_workers.celery_app inspect ping --timeout 10 --destination celery@$(hostname)"]
 CMD ["siftline", "worker"]
 
 FROM runtime AS api
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 ENV SIFTLINE_HOST=0.0.0.0
 USER 10001:10001
 EXPOSE 8000
