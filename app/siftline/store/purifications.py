@@ -149,6 +149,13 @@ def numbered(session: Session, dataset_id: UUID, version: int) -> Purification:
     return row
 
 
+def image_ids(session: Session, purification_id: UUID) -> Sequence[UUID]:
+    """The images that a version has ranked, in no order."""
+    return session.scalars(
+        select(PurifiedItem.image_id).where(PurifiedItem.purification_id == purification_id)
+    ).all()
+
+
 def latest_versions(session: Session, dataset_ids: Sequence[UUID]) -> dict[UUID, int]:
     """The newest version number of each dataset that has one."""
     rows = session.execute(

@@ -33,6 +33,7 @@ class Checkpoints:
         """Also clears what ended runs left in `root`, after a week in which it may be of use."""
         self.folder = root / key
         self.folder.mkdir(parents=True, exist_ok=True)
+        os.utime(self.folder)  # reading is use, too
         for other in root.iterdir():
             if other != self.folder and time.time() - other.stat().st_mtime > _KEPT_S:
                 shutil.rmtree(other, ignore_errors=True)

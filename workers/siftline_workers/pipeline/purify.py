@@ -13,14 +13,16 @@ from sqlalchemy.orm import Session
 from siftline.schemas import PurifyOptions
 from siftline.store import purifications, receipts
 from siftline.store.purifications import NewItem, NewVersion
-from siftline.store.session import now
+from siftline.store.session import now, reading
 from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.explanations import image_of, surroundings
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.neighbours import search_precision
-from siftline_workers.pipeline import dataset_images, ranking
+from siftline_workers.pipeline import dataset_images, incremental, ranking
 from siftline_workers.pipeline.checkpoints import Checkpoints, content_key
 from siftline_workers.pipeline.dataset_images import DatasetImages
+from siftline_workers.pipeline.graph import Basis
+from siftline_workers.pipeline.incremental import Growth
 from siftline_workers.pipeline.ranking import Ranking, RankOptions
 from siftline_workers.pipeline.stages import Stages
 from siftline_workers.running import RunningJob
@@ -46,32 +48,51 @@ def run(job: RunningJob) -> None:
     with stages.stage("load"):
         found = dataset_images.load(job)
         backbone = dataset_images.named_backbone(options.backbone, job.settings)
+        found, growth = _basis(job, options, backbone, found)
     with stages.stage("extract") as progress:
         features = dataset_images.features_of(found, backbone, job.settings, progress)
-    checkpoints = _checkpoints(options, backbone, found, job.settings.work_dir)
+    pieces, checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)
     chosen = RankOptions(**options.model_dump(exclude={"backbone"}))
-    ranked = ranking.rank(features, chosen, checkpoints, stages, found.decided)
+    ranked = ranking.rank(features, chosen, checkpoints, stages, found.decided, basis=pieces)
     with stages.stage("write"):
         version = _version(options, backbone, ranked, stages.seconds)
         version = replace(version, review_revision=found.review_revision)
+        if growth is not None:
+            version.options[incremental.BASIS_KEY] = growth.version
         items = list(_items(found.ids, features, ranked))
-        job.succeed(lambda session: _write(session, job, version, items))
+        told = {} if growth is None else growth.described(len(items))
+        job.succeed(lambda session: _write(session, job, version, items) | told)
     checkpoints.clear()
 
 
-def _checkpoints(
-    options: PurifyOptions, backbone: Backbone, found: DatasetImages, work_dir: Path
-) -> Checkpoints:
-    done_by: dict[str, object] = {
+def _basis(
+    job: RunningJob, options: PurifyOptions, backbone: Backbone, found: DatasetImages
+) -> tuple[DatasetImages, Growth | None]:
+    """The images in the order that tells the basis from those that were added since, if any were."""
+    with reading(job.sessions) as session:
+        earlier = incremental.earlier(
+            session, job.dataset_id, seed=options.seed, fingerprint=backbone.fingerprint
+        )
+    return (earlier and incremental.grown(found, *earlier)) or (found, None)
+
+
+def _kept(
+    options: PurifyOptions, backbone: Backbone, found: DatasetImages, growth: Growth | None, work_dir: Path
+) -> tuple[Basis, Checkpoints]:
+    """Where the pieces are that follow from the basis alone, for later runs, and where those of this run."""
+    ids = [image.image_id for image in found.stored]
+    images = len(ids) if growth is None else growth.images
+    made_by: dict[str, object] = {
         "ranking": ranking.VERSION,
-        "options": options.model_dump(mode="json"),
+        "seed": options.seed,
         "backbone": backbone.fingerprint,
         "tone": None if found.tone is None else asdict(found.tone),
         # Workers of different make must not mix their shards in one graph.
         "precision": str(search_precision()),
-        "decided": dict(found.decided),
     }
-    return Checkpoints(work_dir, content_key(done_by, [image.image_id for image in found.stored]))
+    basis = content_key(made_by, ids[:images])
+    done_by = {"basis": basis, "options": options.model_dump(mode="json"), "decided": dict(found.decided)}
+    return Basis(images, Checkpoints(work_dir, basis)), Checkpoints(work_dir, content_key(done_by, ids))
 
 
 def _version(
