@@ -18,6 +18,7 @@ class NearestNeighbour:
         self.fitted = projection.fit(training)
         pool = neighbours.build_pool(projection.project(training, self.fitted))
         self.memory = torch.from_numpy(pool.vectors.reshape(-1, pool.vectors.shape[2]))
+        self.halves = self.memory.square().sum(1) / 2
 
     def maps(self, features: PatchFeatures) -> list[NDArray[np.float32]]:
         """(rows, columns) of distances for each image."""
@@ -26,7 +27,8 @@ class NearestNeighbour:
 
     def _map(self, projected: PatchFeatures, i: int) -> NDArray[np.float32]:
         patches = torch.from_numpy(projected.of(i).astype(np.float32))
-        nearest: NDArray[np.float32] = torch.cdist(patches, self.memory).amin(1).numpy()
+        squares = patches.square().sum(1) - 2 * torch.addmm(-self.halves, patches, self.memory.T).amax(1)
+        nearest: NDArray[np.float32] = squares.clamp(min=0).sqrt().numpy()
         return nearest.reshape(projected.grid(i))
 
 

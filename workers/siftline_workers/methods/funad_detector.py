@@ -23,7 +23,7 @@ from siftline_workers.methods.funad_detector_network import FunadNetwork
 from siftline_workers.methods.funad_faithful import FaithfulOptions, FaithfulTraining
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.parallel import for_each
-from siftline_workers.methods.seeding import Progress
+from siftline_workers.methods.seeding import Progress, ignore_progress
 
 _FOLDS = 5
 _LEAST_THINGS = 2 * _FOLDS
@@ -65,6 +65,12 @@ class Funad:
 FUNAD = Funad()
 
 
+def uncalibrated(data: TrainingSet, preset: Preset, *, seed: int, keeper: Keeper) -> nn.Module:
+    """The scorer that `Funad.train` would keep, without the folds that only calibrate it."""
+    run = _Run(data, preset.grid, _folds(data, seed), seed, Budget(), keeper, ignore_progress)
+    return run.final(draw(data, preset.grid, seed, ignore_progress)).scorer()
+
+
 def _folds(data: TrainingSet, seed: int) -> NDArray[np.int64]:
     """(N,) fold of each image. TooFewImages."""
     things = len(np.unique(data.groups.group))
@@ -99,13 +105,9 @@ class _Run:
     def cross_fitted(self) -> _Fitted:
         """On all images; for calibration each fold is scored by memory and head of the others."""
         sample = draw(self.data, self.grid, self.seed, self._part(0.0, _DRAWN))
-        steps = self.budget.max_steps
-        options = HeadOptions() if steps is None else HeadOptions(steps=steps)
-        everyone = np.ones(len(self.fold), bool)
-        final = self._head(sample, everyone, options, "final", self._part(_DRAWN, _READY))
-        _train([final], self.budget.out_of_time, self._part(_READY, _FINAL))
+        final = self.final(sample)
         # As many steps as the final one had time for: they stand for it.
-        options = replace(options, steps=final.step)
+        options = replace(final.options, steps=final.step)
         edges = np.linspace(_FINAL, _COMPARED, _FOLDS + 1)
         ready = [self._part(begin, end) for begin, end in pairwise(edges.tolist())]
         others = [self._head(sample, self.fold != f, options, f"fold-{f}", ready[f]) for f in range(_FOLDS)]
@@ -113,6 +115,15 @@ class _Run:
         scorers = [head.scorer() for head in others]
         scored = self._scores(np.arange(len(self.fold)), [scorers[f] for f in self.fold])
         return _Fitted(final.scorer(), scored, f"{_FOLDS}-fold cross-conformal", final.curve)
+
+    def final(self, sample: Sample) -> HeadTraining:
+        """The head that is kept."""
+        steps = self.budget.max_steps
+        options = HeadOptions() if steps is None else HeadOptions(steps=steps)
+        everyone = np.ones(len(self.fold), bool)
+        head = self._head(sample, everyone, options, "final", self._part(_DRAWN, _READY))
+        _train([head], self.budget.out_of_time, self._part(_READY, _FINAL))
+        return head
 
     def faithful(self) -> _Fitted:
         """On four fifths, calibrated on the other: five such trainings would take too long."""

@@ -24,6 +24,7 @@ from siftline_workers.methods.detectors import CurvePoint, Keeper
 from siftline_workers.methods.funad_detector_data import HeadData
 from siftline_workers.methods.funad_detector_network import HEAD_WEIGHT, FunadScorer, Head, Memory
 from siftline_workers.methods.funad_head import mutual_pairs
+from siftline_workers.methods.neighbours import search_precision
 from siftline_workers.methods.pooling import pool_images, robust_z
 from siftline_workers.methods.training_state import packed, unpack
 
@@ -70,7 +71,7 @@ class HeadTraining:
         self._head = _new_head(data.descriptors, self._random)
         self._inputs = self._head.prepared(data.descriptors)
         self._image = np.repeat(np.arange(len(data.graph.ids)), np.diff(data.offsets))
-        self._optimiser = torch.optim.AdamW(self._head.parameters(), lr=options.learning_rate)
+        self._optimiser = torch.optim.AdamW(self._head.parameters(), lr=options.learning_rate, fused=True)
         self._losses: list[float] = []
         self._remember(np.ones(len(data.graph.ids), bool))
         self._remember(self._looking_normal(self._distances))
@@ -124,7 +125,9 @@ class HeadTraining:
         normal = self._inputs[self._normal[drawn]]
         size = options.noise * torch.exp2(2 * torch.rand(len(normal), 1, generator=self._random) - 1)
         positive = normal + size * torch.randn(normal.shape, generator=self._random)
-        logits = self._head.logits(torch.cat([normal, positive]))
+        # Where the processor multiplies bfloat16 itself, 7 ms an update instead of 12.
+        with torch.autocast("cpu", torch.bfloat16, enabled=search_precision() == torch.bfloat16):
+            logits = self._head.logits(torch.cat([normal, positive])).float()
         loss = F.softplus(logits[: len(normal)]).mean() + F.softplus(-logits[len(normal) :]).mean()
         self._losses.append(float(loss.detach()))
         part = options.batch // 4  # the term is a mean over pairs, whatever their number
