@@ -19,7 +19,7 @@ from siftline.store.models import Worker
 
 ENOUGH_LIKE_IT = 0.25
 """Jobs with less than this share of the work say little of one this large."""
-START_BYTES = 550 * MIB
+START_BYTES = 800 * MIB
 """Of a process with torch, OpenVINO and a network, before the first image."""
 
 TILE_BYTES: Mapping[str, int] = {
@@ -45,8 +45,8 @@ class Cost:
 
 
 COSTS: Mapping[str, Cost] = {
-    # 500 and 1,000 tiles, `lite`, seconds of one processor (`python -m benchmarks.speed`, 2026-11-22)
-    "purify lite": Cost(3.0, 0.060, START_BYTES, 310_000),
+    # 200, 500, 1,000 tiles on a CPU, seconds of one processor (benchmarks.speed and by hand, 2026-11-22)
+    "purify lite": Cost(10.0, 0.055, START_BYTES, 310_000),
     # 471 to 667 tiles, FUN-AD: 63 s at 667 (benchmarks/LOG.md)
     "train funad lite": Cost(5.0, 0.090),
     "score": Cost(3.0, 0.030),
