@@ -17,6 +17,7 @@ from siftline.access.keyring import Keyring
 from siftline.access.rate import Rate
 from siftline.access.rules import authorize
 from siftline.api import errors, openapi
+from siftline.api.crowd import Crowd
 from siftline.api.frame import BodyLimit, Frame
 from siftline.api.routes import (
     datasets,
@@ -34,7 +35,7 @@ from siftline.api.routes import (
 from siftline.dispatch import make_bell
 from siftline.metrics import Metrics
 from siftline.scoring.line import ScoringLine
-from siftline.scoring.models import DetectorModels
+from siftline.scoring.models import LOADS_AT_ONCE, DetectorModels
 from siftline.services import scoring as scores
 from siftline.settings import Settings
 from siftline.store.blobs_open import open_blobs
@@ -45,7 +46,11 @@ from siftline.store.spool import Spool
 DESCRIPTION = (
     "Cleans the training sets of visual-inspection models: images in, a ranked clean/suspect split out."
 )
+THREADS = 16
+"""For requests. Python runs one at a time; the others wait for the database or the disk."""
 INGESTS_AT_ONCE = 4
+PROBES_AT_ONCE = 2
+OTHER_THREADS = INGESTS_AT_ONCE + LOADS_AT_ONCE + PROBES_AT_ONCE
 # Routes are tried in this order, at some 10 µs each: first the one that CI waits for.
 NOUNS = (scoring, datasets, purifications, reviews, exports, plots, detectors, images, jobs, keys, system)
 
@@ -53,11 +58,13 @@ NOUNS = (scoring, datasets, purifications, reviews, exports, plots, detectors, i
 def create_app(settings: Settings) -> FastAPI:
     """The API over a migrated database."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    engine = make_engine(settings.sqlalchemy_url)
+    # Whoever has a thread gets a connection at once: waiting is done in one place, where it can be refused.
+    engine = make_engine(settings.sqlalchemy_url, connections=THREADS + OTHER_THREADS)
     parts = _put_together(settings, session_factory(engine))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
         await to_thread.run_sync(parts.spool.open)
         yield
         parts.decoders.shutdown(cancel_futures=True)
@@ -83,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     rate = Rate(settings.rate_per_s, settings.rate_burst)
     app.add_middleware(Gate, keyring=parts.keyring, rate=rate)
+    app.add_middleware(Crowd, most_waiting=settings.waiting_requests)
     app.add_middleware(Frame, requests=parts.metrics.requests)  # added last: outermost
     return app
 
@@ -105,6 +113,7 @@ def _put_together(settings: Settings, sessions: sessionmaker[Session]) -> Parts:
         decoders=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode"),
         bell=make_bell(settings),
         ingests=CapacityLimiter(INGESTS_AT_ONCE),
+        probes=CapacityLimiter(PROBES_AT_ONCE),
         keyring=Keyring(settings, sessions),
         detectors=models,
         scoring=line,

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         1000, ge=1, description="Requests that a key may send at once; beyond them 429. Per API process."
     )
 
+    waiting_requests: int = Field(
+        64, ge=1, description="Requests that may wait for their turn; beyond it they are answered 503."
+    )
+    waiting_uploads: int = Field(
+        32, ge=1, description="Uploads that may wait to be unpacked; beyond it they are answered 503."
+    )
     max_request_bytes: int = Field(20 * GIB, gt=0, description="Largest request body.")
     max_file_bytes: int = Field(512 * MIB, gt=0, description="Largest single image, also inside archives.")
     max_image_pixels: int = Field(400_000_000, gt=0, description="Largest decoded image, width × height.")

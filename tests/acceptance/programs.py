@@ -38,8 +38,14 @@ class Programs:
         }
         environment = os.environ | {f"SIFTLINE_{name.upper()}": value for name, value in written.items()}
         with (self.folder / f"program-{len(self.started)}.log").open("wb") as log:
+            # A session each, as containers have: Linux may share processors between sessions first.
             program = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self.started.append(program)
         return program

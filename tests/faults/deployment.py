@@ -115,7 +115,7 @@ class Deployment:
         except OSError:
             return False
 
-    def wait_until_ready(self, within_s: float = 120.0) -> None:
+    def wait_until_ready(self, within_s: float = 300.0) -> None:
         eventually(lambda: self.answers("/readyz"), within_s=within_s)
 
     def stop(self) -> None:

@@ -30,7 +30,11 @@ OwnDetector = tuple[str, UUID]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What `main.create_app` put together. `ingests` bounds the uploads that are unpacked at one time."""
+    """What `main.create_app` put together.
+
+    `ingests` bounds the uploads that are unpacked at one time; `probes` are threads that no other request can
+    take from whoever asks whether the service is ready.
+    """
 
     settings: Settings
     sessions: sessionmaker[Session]
@@ -39,6 +43,7 @@ class Parts:
     decoders: Executor
     bell: Bell
     ingests: CapacityLimiter
+    probes: CapacityLimiter
     keyring: Keyring
     detectors: DetectorModels[OwnDetector]
     scoring: ScoringLine

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
 from siftline.access.deps import Parts
+from siftline.api.crowd import Busy
 from siftline.api.idempotency import Answer, Once
 from siftline.domain.errors import NotFound, SiftlineError
 from siftline.schemas import DatasetCreated, DatasetFromSource, NewDataset
@@ -24,7 +25,13 @@ Sent = Iterable[SpooledFile | RefusedFile]
 
 @asynccontextmanager
 async def spooling(parts: Parts) -> AsyncIterator[SpoolFolder]:
-    """A spool folder for one request; clearing it may take a while, so that is done in a thread."""
+    """A spool folder for one request; clearing it may take a while, so that is done in a thread.
+
+    Raises Busy before a byte is read when too many uploads wait to be unpacked already.
+    """
+    waiting = parts.ingests.statistics().tasks_waiting
+    if waiting >= parts.settings.waiting_uploads:
+        raise Busy(f"{waiting} uploads are waiting already.", retry_after_s=5)
     folder = parts.spool.folder()
     try:
         yield await to_thread.run_sync(folder.__enter__)

@@ -37,6 +37,12 @@ class MethodNotAllowed(SiftlineError):
     title = "The path does not take this method"
 
 
+class BodyTooSlow(SiftlineError):
+    status = 408
+    code = "request-timeout"
+    title = "The body came too slowly, or not at all"
+
+
 class StorageFull(Unavailable):
     code = "storage-full"
     title = "The storage is full"
@@ -46,11 +52,19 @@ class InternalError(SiftlineError):
     """What everything unforeseen looks like from outside."""
 
 
-KNOWN_STATUS: dict[int, type[SiftlineError]] = {400: BadRequest, 404: NotFound, 413: TooLarge}
+KNOWN_STATUS: dict[int, type[SiftlineError]] = {
+    400: BadRequest,
+    404: NotFound,
+    408: BodyTooSlow,
+    413: TooLarge,
+}
 
 
 def install(app: FastAPI) -> None:
-    """Handlers for everything that is raised below the routes; `frame.Frame` handles what is raised above."""
+    """Handlers for everything that is raised below the routes; `frame.Frame` handles what is raised above.
+
+    They are coroutines, or each error would wait for a thread behind all the requests that do.
+    """
     app.add_exception_handler(SiftlineError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -92,20 +106,20 @@ def listed(errors: Sequence[Any]) -> list[dict[str, Any]]:
     return [{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in errors]
 
 
-def _told(request: Request, error: Exception) -> Response:
+async def _told(request: Request, error: Exception) -> Response:
     assert isinstance(error, SiftlineError)  # noqa: S101 - Starlette looked at the type
     return problem(error, request_id_of(request.scope))
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - Starlette looked at the type
     errors = listed(error.errors())
     if any(e["type"] == "json_invalid" for e in errors):
-        return _told(request, BadRequest("The body is not valid JSON.", errors=errors))
-    return _told(request, InvalidFields("See `errors` for the fields that do not fit.", errors=errors))
+        return await _told(request, BadRequest("The body is not valid JSON.", errors=errors))
+    return await _told(request, InvalidFields("See `errors` for the fields that do not fit.", errors=errors))
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette looked at the type
     request_id = request_id_of(request.scope)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -127,13 +141,13 @@ def _methods_of(request: Request) -> list[str]:
     return [m for m, scope in scopes if any(r.matches(scope)[0] is Match.FULL for r in routes)]
 
 
-def _storage_full(request: Request, error: Exception) -> Response:
+async def _storage_full(request: Request, error: Exception) -> Response:
     if not isinstance(error, OSError) or error.errno not in (ENOSPC, EDQUOT):
         raise error
     log.error("request %s: the storage is full", request_id_of(request.scope))
-    return _told(request, StorageFull("The server has no room for this right now.", retry_after_s=300))
+    return await _told(request, StorageFull("The server has no room for this right now.", retry_after_s=300))
 
 
-def _database_away(request: Request, error: Exception) -> Response:
+async def _database_away(request: Request, error: Exception) -> Response:
     log.warning("request %s: the database is away: %s", request_id_of(request.scope), type(error).__name__)
-    return _told(request, Unavailable("The database does not answer right now.", retry_after_s=5))
+    return await _told(request, Unavailable("The database does not answer right now.", retry_after_s=5))

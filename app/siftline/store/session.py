@@ -25,14 +25,19 @@ T = TypeVar("T")
 
 SQLITE_BUSY_MS = 30_000
 CONNECT_TIMEOUT_S = 5
+KEPT_CONNECTIONS = 5
 READ_ONLY = {"siftline_read_only": True, "postgresql_readonly": True}
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
-def make_engine(url: str) -> Engine:
-    """An engine for `settings.sqlalchemy_url`; a SQLite file's folder must exist."""
+def make_engine(url: str, *, connections: int = 15) -> Engine:
+    """An engine for `settings.sqlalchemy_url`, with at most so many connections, five of which it keeps.
+
+    A SQLite file's folder must exist.
+    """
     # SQLite's JSON paths compare bytes: an escaped non-ASCII key would never be found.
     options: dict[str, Any] = {"json_serializer": lambda value: dumps(value, ensure_ascii=False)}
+    options |= {"pool_size": KEPT_CONNECTIONS, "max_overflow": connections - KEPT_CONNECTIONS}
     if make_url(url).get_backend_name() == "postgresql":
         options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
     engine = create_engine(url, **options)

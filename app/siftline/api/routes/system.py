@@ -1,7 +1,9 @@
 """Is it alive, is it ready, where is the manual."""
 
+from functools import partial
 from importlib.metadata import version
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from siftline import schemas
@@ -26,9 +28,10 @@ async def healthz() -> schemas.Health:
 
 
 @router.get("/readyz")
-def readyz(parts: PartsDep) -> schemas.Health:
+async def readyz(parts: PartsDep) -> schemas.Health:
     """503 names what is missing: database, migrations, storage, a worker's heartbeat, the broker if set."""
-    checks = readiness.check(parts.settings, parts.sessions, parts.blobs)
+    look = partial(readiness.check, parts.settings, parts.sessions, parts.blobs)
+    checks = await to_thread.run_sync(look, limiter=parts.probes)
     missing = [
         {"loc": [name], "msg": told, "type": "not-ready"} for name, told in checks.items() if told != "ok"
     ]
