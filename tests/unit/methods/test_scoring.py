@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from siftline.domain.scores import ScoredImages
-from siftline_workers.methods import funad, fusion, llbnad, near_duplicates, neighbours, projection
+from siftline_workers.methods import funad, fusion, llbnad, near_duplicates, neighbours, padim, projection
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.funad_head import FunadOptions, HeadFit, mutual_pairs
 from siftline_workers.methods.near_duplicates import NearDuplicates
@@ -41,6 +41,7 @@ def fused(features: PatchFeatures) -> ScoredImages:
         "neighbours": llbnad.neighbour_scores(ready.graph),
         "llbnad": subset.scores,
         "llbnad_spread": subset.spread,
+        "padim": padim.place_scores(ready.features, ready.groups).scores,
         "funad": head.scores,
     }
     return fusion.fuse(signals, ready.groups).scores

@@ -17,9 +17,12 @@ from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.pooling import robust_z
 
+# Two families with an equal say: distances to other images' patches (two votes), what is normal at a place.
 # Spread ranks little better than chance (.6 AUROC, benchmarks/LOG.md): worth showing, not a vote. A head
 # trained on pseudo-labels repeats their mistakes: half a vote beside the distances it learned from.
-VOTES: Mapping[str, float] = {"neighbours": 1.0, "llbnad": 1.0, "llbnad_spread": 0.0, "funad": 0.5}
+VOTES: Mapping[str, float] = {
+    "neighbours": 1.0, "llbnad": 1.0, "llbnad_spread": 0.0, "padim": 2.0, "funad": 0.5,
+}  # fmt: skip
 
 # The signal whose scale the fused score keeps. A head trained on its own labels splits even clean data in two
 # heaps, and compressing tails bends the good images' own: on either scale no contamination can be estimated.

@@ -19,6 +19,7 @@ from siftline_workers.methods import (
     funad,
     fusion,
     llbnad,
+    padim,
 )
 from siftline_workers.methods.explanations import OddestPatches
 from siftline_workers.methods.features import PatchFeatures
@@ -27,15 +28,19 @@ from siftline_workers.methods.fusion import FusedScores
 from siftline_workers.methods.llbnad import SubsetScores
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
+from siftline_workers.methods.padim import PlaceScores
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.graph import Basis, grouped, neighbour_graph, projected
 from siftline_workers.pipeline.stages import Progress, Stages, part
 
-VERSION = 5
+VERSION = 6
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
-SHARES = {"group": 0.26, "neighbours": 0.25, "llbnad": 0.04, "funad": 0.34, "split": 0.03, "explain": 0.08}
-"""Of the time all of them take together, as measured on 738 images with `lite` on two busy cores."""
+SHARES = {
+    "group": 0.18, "neighbours": 0.22, "llbnad": 0.05, "padim": 0.05, "funad": 0.39,
+    "split": 0.03, "explain": 0.08,
+}  # fmt: skip
+"""Of the time all of them take together, as measured on 518 images with `lite` on two busy cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,10 @@ def rank(
             graph = replace(graph, barred=barred)
         with stages.stage("llbnad") as progress:
             subset = _subset_scores(graph, groups, options, checkpoints, progress)
+        with stages.stage("padim") as progress:
+            places = _place_scores(
+                reduced, groups, barred, seed=options.seed, checkpoints=checkpoints, progress=progress
+            )
         with stages.stage("funad") as progress:
             pseudo = _pseudo_label_scores(
                 reduced,
@@ -104,9 +113,11 @@ def rank(
                 progress=progress,
             )
         with stages.stage("split"):
-            fused = _fused(graph, groups, subset, pseudo)
+            fused = _fused(graph, groups, subset, places, pseudo)
             outcome = _split(fused, groups, options, decided)
-            heat = fusion.heat_maps({"llbnad": subset.patch_scores, "funad": pseudo.patch_scores})
+            heat = fusion.heat_maps(
+                {"llbnad": subset.patch_scores, "padim": places.patch_scores, "funad": pseudo.patch_scores}
+            )
         with stages.stage("explain") as progress:
             looks_clean = np.array([verdict == "clean" for verdict in outcome.verdict])
             oddest = explanations.oddest_patches(
@@ -131,12 +142,17 @@ def _heeded(
 
 
 def _fused(
-    graph: NeighbourGraph, groups: NearDuplicates, subset: SubsetScores, pseudo: FunadScores
+    graph: NeighbourGraph,
+    groups: NearDuplicates,
+    subset: SubsetScores,
+    places: PlaceScores,
+    pseudo: FunadScores,
 ) -> FusedScores:
     signals = {
         "neighbours": llbnad.neighbour_scores(graph),
         "llbnad": subset.scores,
         "llbnad_spread": subset.spread,
+        "padim": places.scores,
         "funad": pseudo.scores,
     }
     return fusion.fuse(signals, groups)
@@ -183,6 +199,23 @@ def _subset_scores(
     return SubsetScores(
         ScoredImages(ids, kept["scores"]), ScoredImages(ids, kept["spread"]), kept["patch_scores"]
     )
+
+
+def _place_scores(
+    reduced: PatchFeatures,
+    groups: NearDuplicates,
+    barred: NDArray[np.bool_],
+    *,
+    seed: int,
+    checkpoints: Checkpoints,
+    progress: Progress,
+) -> PlaceScores:
+    def score() -> Arrays:
+        found = padim.place_scores(reduced, groups, barred=barred, seed=seed, on_progress=progress)
+        return {"scores": found.scores.values, "patch_scores": found.patch_scores}
+
+    kept = checkpoints.once("padim", score)
+    return PlaceScores(ScoredImages(reduced.ids, kept["scores"]), kept["patch_scores"])
 
 
 def _pseudo_label_scores(
