@@ -15,18 +15,23 @@ MIB = 1024**2
 class Settings(BaseSettings):
     """Read from `SIFTLINE_*` environment variables; the defaults are the embedded mode."""
 
-    model_config = SettingsConfigDict(env_prefix="SIFTLINE_", frozen=True, extra="forbid")
+    # A refused setting may be a URL with a password in it: errors name the setting, not the value.
+    model_config = SettingsConfigDict(
+        env_prefix="SIFTLINE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
         Path("siftline-data"), description="Folder for the database, blobs, caches and logs."
     )
     database_url: str | None = Field(
         None,
+        repr=False,
         pattern=r"^(sqlite|postgresql\+psycopg)://",
         description="SQLAlchemy URL; default is SQLite in data_dir. PostgreSQL: postgresql+psycopg://…",
     )
     redis_url: str | None = Field(
         None,
+        repr=False,
         pattern=r"^rediss?://",
         description="Celery broker. Unset: workers poll the job table (embedded mode).",
     )
@@ -51,6 +56,12 @@ class Settings(BaseSettings):
         32, ge=1, description="Uploads that may wait to be unpacked; beyond it they are answered 503."
     )
     max_request_bytes: int = Field(20 * GIB, gt=0, description="Largest request body.")
+    body_silence_s: float = Field(
+        30.0, gt=0, description="A body whose sender is silent this long is answered 408."
+    )
+    body_bytes_per_s: float = Field(
+        1000.0, gt=0, description="A body that comes slower than this, after body_silence_s, is answered 408."
+    )
     max_file_bytes: int = Field(512 * MIB, gt=0, description="Largest single image, also inside archives.")
     max_image_pixels: int = Field(400_000_000, gt=0, description="Largest decoded image, width × height.")
     max_entries: int = Field(
@@ -100,6 +111,9 @@ class Settings(BaseSettings):
     )
     gpu_backbones: tuple[str, ...] = Field(
         (), description="Backbones (JSON list) whose jobs wait for a worker that serves the lane `gpu`."
+    )
+    shard_images: int = Field(
+        1000, ge=0, description="Idle workers help with a larger set, so many images at a time (0: never)."
     )
     worker_nice: int = Field(
         5, ge=0, le=19, description="How far jobs stand back from the API for processor time (0: not at all)."

@@ -6,6 +6,7 @@ import time
 from urllib.parse import quote
 from uuid import uuid4
 
+from anyio import fail_after
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -105,7 +106,9 @@ class Frame:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large: by their announced length, or as soon as they turn out to be."""
+    """Refuses bodies that are too large, by their announced length or as soon as they turn out to be, and
+    those that come too slowly. Only waiting for the sender counts, not what we do with what has come.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -122,17 +125,30 @@ class BodyLimit:
             raise BadRequest("Content-Length is not a number.")
         if len(announced) > 19 or int(announced) > limit:
             raise TooLarge(f"The body of this request may have at most {limit} bytes.")
-        seen = 0
+        seen, waited_s, is_whole = 0, 0.0, False
 
         async def receive_limited() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, waited_s, is_whole
+            if is_whole:  # what comes now is the end of the connection
+                return await receive()
+            began = time.monotonic()
+            try:
+                with fail_after(self._patience_s(seen, waited_s)):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, headers={"Connection": "close"}) from None
+            waited_s += time.monotonic() - began
             seen += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             if seen > limit:
                 raise HTTPException(413)  # the one kind of error FastAPI lets through from here
             return message
 
         await self.app(scope, receive_limited, send)
+
+    def _patience_s(self, seen: int, waited_s: float) -> float:
+        silence_s = self.settings.body_silence_s
+        return min(silence_s, max(0.0, silence_s + seen / self.settings.body_bytes_per_s - waited_s))
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
         """Only uploads, which are never held in memory, may be large."""

@@ -4,6 +4,7 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,49 @@ def test_a_client_that_goes_away_leaves_nothing_behind(server: Server) -> None:
         wait_until(lambda: not spool_is_empty(server.settings))
     wait_until(lambda: spool_is_empty(server.settings))
     assert server.datasets() == before
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("impatient")
+    server = Server(folder, body_silence_s=0.4, body_bytes_per_s=100_000)
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_a_sender_who_falls_silent_is_answered_and_leaves_nothing(impatient: Server) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.port)) as connection:
+        connection.sendall(HALF_A_REQUEST)
+        said = everything_from(connection)
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b"request-timeout" in said
+    assert spool_is_empty(impatient.settings)
+    assert impatient.datasets() == []
+
+
+def test_a_sender_who_never_stops_and_never_comes_to_an_end_is_answered_too(impatient: Server) -> None:
+    head = b"POST /keys HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", impatient.port)) as connection:
+        connection.sendall(head + b"Content-Length: 1000000\r\n\r\n")
+        connection.setblocking(False)
+        said: list[bytes] = []
+        wait_until(lambda: said.append(trickled(connection)) or b"request-timeout" in b"".join(said))
+
+
+def trickled(connection: socket.socket) -> bytes:
+    """One more byte sent, and what was said meanwhile."""
+    with suppress(OSError):  # full, or closed already
+        connection.send(b" ")
+    try:
+        return connection.recv(65_536)
+    except BlockingIOError:
+        return b""
+
+
+def everything_from(connection: socket.socket) -> bytes:
+    """Until the server closes."""
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 def test_a_server_killed_during_an_upload_starts_clean_and_has_lost_nothing_it_answered(
