@@ -24,6 +24,7 @@ from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_keys, image_rng, shuffled
 
+NEIGHBOURS = 32  # images a patch's list names
 _BLOCK = 65_536  # rows of the graph looked at together: its masks stay small for any set
 
 Bits = NDArray[np.int16] | NDArray[np.int32]
@@ -133,7 +134,7 @@ def search_shard(
     start: int,
     stop: int,
     *,
-    k: int = 32,
+    k: int = NEIGHBOURS,
     on_progress: Progress = ignore_progress,
 ) -> NeighbourShard:
     """For each patch of images start..stop: its k nearest pool images, by the nearest patch of each."""
@@ -217,9 +218,14 @@ def _smallest(bits: Bits, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64
 
 
 def merged(
-    one: NeighbourShard, other: NeighbourShard, groups: NearDuplicates, offsets: NDArray[np.int64]
+    one: NeighbourShard,
+    other: NeighbourShard,
+    groups: NearDuplicates,
+    offsets: NDArray[np.int64],
+    *,
+    k: int = NEIGHBOURS,
 ) -> NeighbourShard:
-    """One list from two of the same patches, found in two pools: as long as the longer of them.
+    """One list from two of the same patches, found in two pools, of at most k entries.
 
     Entries that `groups` has come to know as photographs of the same thing are left out.
     """
@@ -229,8 +235,7 @@ def merged(
     gone = (images < 0) | (groups.group[images] == of[:, None])
     images[gone], distances[gone] = -1, np.inf
     # The bits of floats that are not negative sort as the numbers do, and much faster.
-    width = max(one.images.shape[1], other.images.shape[1])
-    order = np.argsort(distances.view(np.int16), axis=1, kind="stable")[:, :width]
+    order = np.argsort(distances.view(np.int16), axis=1, kind="stable")[:, :k]
     return NeighbourShard(
         one.start,
         one.stop,
