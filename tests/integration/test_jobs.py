@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -13,8 +12,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from uuid_utils.compat import uuid7
 
 from siftline.domain.errors import JobStateConflict, NotFound
-from siftline.domain.jobs import FINISHED, LANES, NEXT, Estimate, JobKind, JobState, Lane
-from siftline.store import jobs
+from siftline.domain.jobs import FINISHED, NEXT, JobState, Lane
+from siftline.store import job_lists, jobs
 from siftline.store.jobs import Claim, LostJob
 from siftline.store.models import Dataset
 from siftline.store.session import make_engine, now, reading, session_factory, transaction
@@ -250,7 +249,7 @@ def test_jobs_wait_in_the_order_they_came(sessions: sessionmaker[Session]) -> No
     first, second, third = (add_job(sessions, dataset_id) for _ in range(3))
     with reading(sessions) as session:
         assert jobs.next_queued(session, [Lane.HEAVY]) == first
-        newest = jobs.newest_purification(session, dataset_id)
+        newest = job_lists.newest_purification(session, dataset_id)
         assert newest is not None
         assert newest.id == third
     claim(sessions, first)
@@ -264,7 +263,7 @@ def test_the_newest_job_of_each_dataset_is_found(sessions: sessionmaker[Session]
     for dataset_id in (one, two, one, two, one):
         newest[dataset_id] = add_job(sessions, dataset_id)
     with reading(sessions) as session:
-        found = jobs.newest_of_datasets(session, [one, two, without])
+        found = job_lists.newest_of_datasets(session, [one, two, without])
     assert {dataset_id: job.id for dataset_id, job in found.items()} == newest
 
 
@@ -277,31 +276,3 @@ def test_deleting_a_dataset_takes_its_jobs_along(sessions: sessionmaker[Session]
         assert jobs.state_of(session, held) is None
         assert not jobs.report(session, held, "stage", 0.5)
         assert list(jobs.history(session, held.job_id)) == []
-
-
-def test_every_kind_of_job_has_a_lane() -> None:
-    assert set(LANES) == set(JobKind)
-
-
-def test_a_short_job_passes_a_long_one_but_not_for_ever(sessions: sessionmaker[Session]) -> None:
-    dataset_id = add_dataset(sessions)
-
-    def add(seconds: float, asked_ago_s: float) -> UUID:
-        estimate = Estimate("p", units=1, seconds=seconds, memory_bytes=1, disk_bytes=1, basis="a test")
-        with transaction(sessions) as session:
-            job = jobs.create(session, dataset_id, JobKind.PURIFY, {}, estimate=estimate)
-            assert job.due_at is not None
-            job.due_at -= timedelta(seconds=asked_ago_s)
-            return job.id
-
-    long = add(seconds=3600, asked_ago_s=3000)
-    passes, comes_too_late = add(seconds=60, asked_ago_s=0), add(seconds=900, asked_ago_s=0)
-    turns = []
-    for _ in range(3):
-        with reading(sessions) as session:
-            job_id = jobs.next_queued(session, [Lane.HEAVY])
-            assert jobs.next_queued(session, [Lane.LIGHT]) is None
-        assert job_id is not None
-        claim(sessions, job_id)
-        turns.append(job_id)
-    assert turns == [passes, long, comes_too_late]

@@ -55,11 +55,11 @@ def test_every_setting_is_documented_as_it_is(name: str) -> None:
 
 
 def _shown(name: str, default: object) -> str:
-    if default is None:
+    if default in (None, ""):
         return "unset"
     if name.endswith("_bytes") and isinstance(default, int):
         return f"{default} ({default // GIB} GiB)" if default >= GIB else f"{default} ({default // MIB} MiB)"
-    return f"`{list(default)}`" if isinstance(default, tuple) else f"`{default}`"
+    return f"`{json.dumps(list(default))}`" if isinstance(default, tuple) else f"`{default}`"
 
 
 def test_the_service_runs_without_torch() -> None:

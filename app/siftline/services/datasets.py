@@ -12,7 +12,7 @@ from siftline.domain.jobs import JobKind
 from siftline.services import estimates, ingest
 from siftline.services import jobs as job_answers
 from siftline.settings import Settings
-from siftline.store import cursor, datasets, detectors, images, jobs, purifications, receipts
+from siftline.store import cursor, datasets, detectors, images, job_lists, jobs, purifications, receipts
 from siftline.store.blobs import Blobs, dataset_prefix
 from siftline.store.models import Dataset, Job
 from siftline.store.scope import workspace_of
@@ -123,7 +123,7 @@ def describe(session: Session, rows: Sequence[Dataset]) -> list[schemas.Dataset]
     image_counts = images.counts(session, ids)
     rejected = receipts.rejected_counts(session, ids)
     versions = purifications.latest_versions(session, ids)
-    newest = jobs.newest_of_datasets(session, ids)
+    newest = job_lists.newest_of_datasets(session, ids)
     at = now(session)
     return [
         schemas.Dataset(
@@ -172,7 +172,7 @@ def delete(session: Session, dataset_id: UUID) -> None:
     may hang on one, so they are deleted on purpose.
     """
     datasets.lock(session, dataset_id)
-    job = jobs.unfinished_of_dataset(session, dataset_id)
+    job = job_lists.unfinished_of_dataset(session, dataset_id)
     if job is not None:
         described = job_answers.describe(job, now(session))
         raise DatasetBusy(f"Job {job.id} is {job.state}: cancel it and wait until it is over.", job=described)

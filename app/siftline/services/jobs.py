@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from siftline import schemas
 from siftline.domain.jobs import JobKind, JobState, eta_s
-from siftline.store import cursor, jobs
+from siftline.store import cursor, job_lists, jobs
 from siftline.store.models import Job
 from siftline.store.session import now
 
@@ -48,7 +48,7 @@ def get(session: Session, job_id: UUID) -> schemas.Job:
 
 
 def newest_purification(session: Session, dataset_id: UUID) -> schemas.Job | None:
-    job = jobs.newest_purification(session, dataset_id)
+    job = job_lists.newest_purification(session, dataset_id)
     return None if job is None else describe(job, now(session))
 
 
@@ -57,7 +57,7 @@ def page(
 ) -> schemas.Page[schemas.Job]:
     """Newest first."""
     before = None if after is None else cursor.decode(after, cursor.AfterId).id
-    rows = jobs.page(session, dataset_id=dataset_id, states=states, before=before, limit=limit + 1)
+    rows = job_lists.page(session, dataset_id=dataset_id, states=states, before=before, limit=limit + 1)
     at = now(session)
     more = cursor.encode(cursor.AfterId(id=rows[limit - 1].id)) if len(rows) > limit else None
     return schemas.Page(items=[describe(job, at) for job in rows[:limit]], next_cursor=more)

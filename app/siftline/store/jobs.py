@@ -4,18 +4,18 @@ A worker holds a job by a claim: owner and attempt, good until `lease_until`. Ev
 carries its claim, so that one that lost its job (too slow, cut off, thought dead) writes nothing.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from siftline.domain.errors import JobStateConflict, NotFound, SiftlineError, WorkerLost
-from siftline.domain.jobs import FINISHED, LANES, Estimate, JobKind, JobState, Lane, Usage, sources
+from siftline.domain.jobs import LANES, Estimate, JobKind, JobState, Lane, Usage, sources
 from siftline.store.models import Job, JobMove
 from siftline.store.session import now
 
@@ -86,50 +86,6 @@ def get(session: Session, job_id: UUID) -> Job:
     if job is None:
         raise NotFound(f"There is no job {job_id}.")
     return job
-
-
-def newest_purification(session: Session, dataset_id: UUID) -> Job | None:
-    """The newest job that makes a version."""
-    query = select(Job).where(Job.dataset_id == dataset_id, Job.kind.in_([JobKind.PURIFY, JobKind.RECUT]))
-    return session.scalar(query.order_by(Job.id.desc()).limit(1))
-
-
-def newest_of_datasets(session: Session, dataset_ids: Iterable[UUID]) -> dict[UUID, Job]:
-    """The newest job of each dataset that has one; job ids are UUIDv7 and grow with time."""
-    newest = (
-        select(
-            Job.id, func.row_number().over(partition_by=Job.dataset_id, order_by=Job.id.desc()).label("nth")
-        )
-        .where(Job.dataset_id.in_(list(dataset_ids)))
-        .subquery()
-    )
-    found = session.scalars(select(Job).where(Job.id.in_(select(newest.c.id).where(newest.c.nth == 1))))
-    return {job.dataset_id: job for job in found}
-
-
-def unfinished_of_dataset(session: Session, dataset_id: UUID) -> Job | None:
-    """A job of the dataset that is waiting, running or being cancelled, if there is one."""
-    unfinished = Job.state.not_in(FINISHED)
-    return session.scalar(select(Job).where(Job.dataset_id == dataset_id, unfinished).limit(1))
-
-
-def page(
-    session: Session,
-    *,
-    dataset_id: UUID | None,
-    states: Sequence[JobState],
-    before: UUID | None,
-    limit: int,
-) -> Sequence[Job]:
-    """Newest first; no states means all."""
-    query = select(Job).order_by(Job.id.desc()).limit(limit)
-    if dataset_id is not None:
-        query = query.where(Job.dataset_id == dataset_id)
-    if states:
-        query = query.where(Job.state.in_(states))
-    if before is not None:
-        query = query.where(Job.id < before)
-    return session.scalars(query).all()
 
 
 def history(session: Session, job_id: UUID) -> Sequence[JobMove]:

@@ -2,9 +2,10 @@
 
 from functools import partial
 from importlib.metadata import version
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from siftline import schemas
 from siftline.access.deps import PartsDep
@@ -12,6 +13,7 @@ from siftline.access.principal import PrincipalDep
 from siftline.domain.errors import Forbidden, Unavailable
 from siftline.domain.keys import DEFAULT_WORKSPACE
 from siftline.services import readiness
+from siftline.services.readiness import Check
 
 router = APIRouter(tags=["system"])
 
@@ -28,9 +30,15 @@ async def healthz() -> schemas.Health:
 
 
 @router.get("/readyz")
-async def readyz(parts: PartsDep) -> schemas.Health:
-    """503 names what is missing: database, migrations, storage, a worker's heartbeat, the broker if set."""
-    look = partial(readiness.check, parts.settings, parts.sessions, parts.blobs)
+async def readyz(
+    parts: PartsDep,
+    only: Annotated[list[Check], Query(max_length=5)] = [],  # noqa: B006 - FastAPI copies it
+) -> schemas.Health:
+    """503 names what is missing: database, migrations, storage, a worker of each lane, the broker if set.
+
+    `only` is for whoever decides where to send requests: one that needs no worker need not wait for one.
+    """
+    look = partial(readiness.check, parts.settings, parts.sessions, parts.blobs, only)
     checks = await to_thread.run_sync(look, limiter=parts.probes)
     missing = [
         {"loc": [name], "msg": told, "type": "not-ready"} for name, told in checks.items() if told != "ok"
