@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -79,3 +80,24 @@ def test_progress_of_the_stages_adds_up_to_the_whole() -> None:
         progress(7.0)
     assert told == [("first", 0.0), ("first", 0.125), ("second", 0.25), ("second", 0.625), ("second", 1.0)]
     assert set(stages.seconds) == {"first", "second"}
+
+
+def test_a_run_that_ends_and_clears_up_does_not_disturb_another_of_the_same_work(tmp_path: Path) -> None:
+    mine, theirs, over = Checkpoints(tmp_path, "key"), Checkpoints(tmp_path, "key"), threading.Event()
+
+    def clear_again_and_again() -> None:
+        while not over.is_set():
+            theirs.clear()
+
+    clearing = threading.Thread(target=clear_again_and_again)
+    clearing.start()
+    try:
+        for number in range(50):
+            mine.save(f"part-{number}", {"x": np.arange(1000)})
+    finally:
+        over.set()
+        clearing.join()
+    mine.save("last", {"x": np.arange(3)})
+    kept = mine.load("last")
+    assert kept is not None
+    assert kept["x"].tolist() == [0, 1, 2]

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -61,14 +62,17 @@ class Checkpoints:
 
     def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replaces what was saved under `name` before."""
-        # Another run of the same work may have ended and cleared it.
-        self.folder.mkdir(parents=True, exist_ok=True)
         unfinished = self.folder / f"{name}.{os.getpid()}.tmp"
-        with unfinished.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as its allow_pickle flag too
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.folder / f"{name}.npz")
+        while True:
+            # Another run of the same work may have ended and cleared the folder, or does while this writes.
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                with unfinished.open("wb") as file:
+                    np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as its allow_pickle flag too
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.replace(self.folder / f"{name}.npz")
+                return
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
