@@ -5,10 +5,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from siftline.access.gate import is_open
 from siftline.api.errors import MEDIA_TYPE as PROBLEM_TYPE
 from siftline.imaging import MEDIA_TYPES
 from siftline.schemas import DatasetFromSource, Problem
 
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
 REF = "#/components/schemas/{model}"
 BINARY = {"type": "string", "format": "binary"}
 FILES = {"type": "array", "items": BINARY, "minItems": 1}
@@ -47,9 +52,13 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for model in (Problem, DatasetFromSource):
         described = model.model_json_schema(ref_template=REF)
         schemas |= described.pop("$defs", {}) | {model.__name__: described}
+    document["components"]["securitySchemes"] = KEYS
+    document["security"] = [{name: []} for name in KEYS]
     error = {"content": {PROBLEM_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}}
-    for operations in document["paths"].values():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
+            if is_open(path):
+                operation["security"] = []
             operation["responses"].pop("422", None)
             operation["responses"]["4XX"] = {"description": "What is wrong with the request", **error}
             operation["responses"]["5XX"] = {"description": "What is wrong with the service", **error}

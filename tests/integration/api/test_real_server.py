@@ -114,8 +114,13 @@ def test_a_sender_who_never_stops_and_never_comes_to_an_end_is_answered_too(impa
     with socket.create_connection(("127.0.0.1", impatient.port)) as connection:
         connection.sendall(head + b"Content-Length: 1000000\r\n\r\n")
         connection.setblocking(False)
-        said: list[bytes] = []
-        wait_until(lambda: said.append(trickled(connection)) or b"request-timeout" in b"".join(said))
+        said = bytearray()
+
+        def is_answered() -> bool:
+            said.extend(trickled(connection))
+            return b"request-timeout" in said
+
+        wait_until(is_answered)
 
 
 def trickled(connection: socket.socket) -> bytes:
