@@ -12,7 +12,7 @@ from siftline import garbage
 from siftline.dispatch import Bell, make_bell, ring_after_commit, silent
 from siftline.domain.jobs import FINISHED, JobState, Lane
 from siftline.settings import Settings
-from siftline.store import job_scores, jobs, workers
+from siftline.store import job_scores, jobs, parts, workers
 from siftline.store.blobs import SCORING_PREFIX, Blobs
 from siftline.store.blobs_open import open_blobs
 from siftline.store.models import Job
@@ -41,6 +41,7 @@ def sweep(sessions: sessionmaker[Session], settings: Settings, bell: Bell, blobs
     with transaction(sessions) as session:
         rung = _ring_again(session, settings, bell)
         workers.forget_the_dead(session)
+        parts.forget_finished(session)
     _clear_scored(sessions, blobs)
     swept = Swept(
         requeued=ends.count(JobState.QUEUED),

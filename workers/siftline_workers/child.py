@@ -16,11 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
+from sqlalchemy.orm import Session, sessionmaker
+
 from siftline.domain.errors import OutOfResources, SiftlineError, Unavailable
 from siftline.domain.jobs import JobKind
 from siftline.logs import process_is_about, set_up_logging
 from siftline.settings import Settings
 from siftline.store import jobs
+from siftline.store.parts import Part
 from siftline.store.session import DATABASE_AWAY, make_engine, retrying, session_factory
 from siftline_workers.parent import die_with
 from siftline_workers.running import DATABASE_PATIENCE_S, Cancelled, LostJob, RunningJob
@@ -62,6 +65,15 @@ def score(job: RunningJob) -> None:
     pipeline.run(job)
 
 
+def extract_part(
+    part: Part, settings: Settings, sessions: sessionmaker[Session], stop: threading.Event
+) -> None:
+    """Not a job, but help with one that somebody else runs."""
+    from siftline_workers.pipeline import parts as pipeline  # noqa: PLC0415 - as above
+
+    pipeline.extract_part(part, settings, sessions, stop)
+
+
 JOBS: Mapping[JobKind, JobFunction] = {
     JobKind.PURIFY: purify,
     JobKind.RECUT: recut,
@@ -82,14 +94,18 @@ def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
     settings = Settings.model_validate(order["settings"])
     set_up_logging(settings.log_format, settings.log_level)
     stand_back(settings.worker_nice)
-    claim = jobs.Claim(UUID(order["job_id"]), order["owner"], order["attempt"])
     engine = make_engine(settings.sqlalchemy_url)
     sessions = session_factory(engine)
-    row = retrying(sessions, lambda session: jobs.get(session, claim.job_id), patience_s=DATABASE_PATIENCE_S)
+    job_id = UUID(order["job_id"])
+    row = retrying(sessions, lambda session: jobs.get(session, job_id), patience_s=DATABASE_PATIENCE_S)
     process_is_about(job_id=str(row.id), request_id=row.request_id)
-    job = RunningJob(row, claim, settings, sessions, stop)
     try:
-        perform(job, functions[job.kind])
+        if "part" in order:
+            extract_part(Part(job_id, *order["part"]), settings, sessions, stop)
+        else:
+            claim = jobs.Claim(job_id, order["owner"], order["attempt"])
+            job = RunningJob(row, claim, settings, sessions, stop)
+            perform(job, functions[job.kind])
     finally:
         engine.dispose()
     return 0

@@ -84,25 +84,24 @@ class Supervisor:
 
     def _see_through(self, claim: Claim, stop: threading.Event) -> None:
         log.info("job %s: attempt %d", claim.job_id, claim.attempt)
-        with self._start(claim) as child:
+        with self.start(claim.job_id, owner=claim.owner, attempt=claim.attempt) as child:
             try:
                 Watch(self, claim, child, stop).until_it_ends()
             finally:
                 kill(child)
         self._settle(claim, child.returncode, stop)
 
-    def _start(self, claim: Claim) -> Child:
+    def start(self, job_id: UUID, **order: object) -> Child:
+        """A process that works on the job; `order` is what `child.main` wants to know besides."""
         child = subprocess.Popen(  # noqa: S603 - our own interpreter on our own module
             [sys.executable, *self.child],
             stdin=subprocess.PIPE,
             stderr=self.stderr,
             start_new_session=True,
         )
-        order = {
+        order |= {
             "parent": os.getpid(),
-            "job_id": str(claim.job_id),
-            "owner": claim.owner,
-            "attempt": claim.attempt,
+            "job_id": str(job_id),
             "settings": self.settings.model_dump(mode="json", exclude={"api_key"}),
         }
         assert child.stdin is not None  # noqa: S101 - asked for above
@@ -111,7 +110,7 @@ class Supervisor:
             child.stdin.write(json.dumps(order).encode() + b"\n")
             child.stdin.close()
         except BrokenPipeError:
-            log.warning("job %s: its process died at once", claim.job_id)
+            log.warning("job %s: its process died at once", job_id)
         return child
 
     def _settle(self, claim: Claim, exit_code: int, stop: threading.Event) -> None:

@@ -16,6 +16,7 @@ from siftline.logs import set_up_logging
 from siftline.settings import Settings
 from siftline.store.session import DATABASE_AWAY, make_engine, session_factory
 from siftline_workers.heartbeat import beating
+from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import CHILD, Supervisor, new_worker_id
 from siftline_workers.parent import die_with
 
@@ -57,7 +58,7 @@ def _run_slot(supervisor: Supervisor, lanes: Collection[Lane], stop: threading.E
     # Errors are logged, because a worker outlives what its jobs meet.
     while not stop.is_set():
         try:
-            if supervisor.run_next(lanes, stop):
+            if supervisor.run_next(lanes, stop) or help_next(supervisor, lanes, stop):
                 continue
         except DATABASE_AWAY as error:
             log.warning("the database is away (%s)", type(error.orig).__name__)

@@ -12,6 +12,7 @@ from siftline.logs import set_up_logging
 from siftline.settings import Settings
 from siftline.store.session import make_engine, session_factory
 from siftline_workers.heartbeat import beating
+from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import CHILD, Supervisor, new_worker_id
 
 # A delivery that nobody acknowledged comes back after this. A job that still runs refuses it, so this may be
@@ -46,7 +47,8 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
 
     def look(_job_id: str) -> None:
         # Not only the job it was rung for: that one's turn may come later, or it may be in other hands.
-        while supervisor.run_next(settings.lanes, stop):
+        lanes = settings.lanes
+        while supervisor.run_next(lanes, stop) or help_next(supervisor, lanes, stop):
             pass
 
     app.task(look, name=TASK)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy.orm import Session, sessionmaker
+
 from siftline.domain.errors import Unprocessable
 from siftline.domain.review import is_anomalous
 from siftline.domain.scores import ImageId
@@ -19,7 +21,6 @@ from siftline_workers.methods.weights import WeightsUnusable
 from siftline_workers.pipeline.extract import ExtractionFailed, StoredImage, extract
 from siftline_workers.pipeline.feature_cache import FeatureCache
 from siftline_workers.pipeline.stages import Progress
-from siftline_workers.running import RunningJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +36,27 @@ class DatasetImages:
     review_revision: int
 
 
-def load(job: RunningJob) -> DatasetImages:
+def load(dataset_id: UUID, settings: Settings, sessions: sessionmaker[Session]) -> DatasetImages:
     """Raises Unprocessable for a dataset without images, NotFound when it is gone."""
-    blobs = open_blobs(job.settings)
+    blobs = open_blobs(settings)
 
     def reader(sha256: str) -> Callable[[], bytes]:
         def read() -> bytes:
-            with blobs.open(image_key(job.dataset_id, sha256)) as file:
+            with blobs.open(image_key(dataset_id, sha256)) as file:
                 return file.read()
 
         return read
 
     ids: dict[ImageId, UUID] = {}
     decided: dict[ImageId, bool] = {}
-    with reading(job.sessions) as session:
+    with reading(sessions) as session:
         # Asked first: a decision made meanwhile is heeded without being counted, never the other way round.
-        revision = datasets.get(session, job.dataset_id).review_revision
-        for image in images.of_dataset(session, job.dataset_id):
+        revision = datasets.get(session, dataset_id).review_revision
+        for image in images.of_dataset(session, dataset_id):
             ids[image.sha256] = image.id
             if image.review is not None:
                 decided[image.sha256] = is_anomalous(image.review)
-        ranges = images.sample_ranges(session, job.dataset_id)
+        ranges = images.sample_ranges(session, dataset_id)
     if not ids:
         raise Unprocessable("The dataset has no images.")
     return DatasetImages(

@@ -11,8 +11,9 @@ import hashlib
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
@@ -81,24 +82,58 @@ def extract(
     if not images:
         raise ValueError("no images to extract features from")
     grids: list[tuple[int, int]] = []
+    with tempfile.TemporaryFile(dir=cache.folder) as file:
+        with closing(_grids(images, _Reader(backbone, cache, tone), on_progress)) as finished:
+            for grid in finished:
+                file.write(grid.data)
+                grids.append((grid.shape[0], grid.shape[1]))
+        return _assembled(file, tuple(image.image_id for image in images), grids, backbone.dim)
+
+
+def fill_cache(
+    images: Sequence[StoredImage],
+    backbone: Backbone,
+    cache: FeatureCache,
+    on_progress: Callable[[float], None],
+    tone: Tone | None = None,
+) -> None:
+    """As `extract`, for somebody else who will ask for these images: their features stay in the cache."""
+    for _grid in _grids(images, _Reader(backbone, cache, tone), on_progress):
+        pass
+
+
+def missing(
+    images: Sequence[StoredImage], backbone: Backbone, cache: FeatureCache, tone: Tone | None
+) -> bool:
+    """Whether any of the images has yet to be extracted."""
+    key = _cache_key(backbone, tone)
+    return not all(cache.has(key, image.sha256) for image in images)
+
+
+def _grids(
+    images: Sequence[StoredImage], reader: _Reader, on_progress: Callable[[float], None]
+) -> Generator[NDArray[np.float16]]:
+    """The patch grid of each image, in their order."""
+    done = 0
 
     def report() -> None:
-        on_progress(len(grids) / len(images))
+        on_progress(done / len(images))
 
-    reader = _Reader(backbone, cache, tone)
-    pace = _Pace(backbone)
+    pace = _Pace(reader.backbone)
     pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
     try:
-        with tempfile.TemporaryFile(dir=cache.folder) as file:
+        report()
+        for run in _runs(_in_order(pool, images, reader.prepare, report), pace):
+            for grid in reader.finished(run, pace.features(_tiles_of(run), report)):
+                done += 1
+                yield grid
             report()
-            for run in _runs(_in_order(pool, images, reader.prepare, report), pace):
-                for grid in reader.finished(run, pace.features(_tiles_of(run), report)):
-                    file.write(grid.data)
-                    grids.append((grid.shape[0], grid.shape[1]))
-                report()
-            return _assembled(file, tuple(image.image_id for image in images), grids, backbone.dim)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cache_key(backbone: Backbone, tone: Tone | None) -> str:
+    return backbone.fingerprint if tone is None else f"{backbone.fingerprint}-{tone.black:g}-{tone.white:g}"
 
 
 def _in_order(
@@ -161,17 +196,15 @@ class _Reader:
     """Looks images up in the cache, decodes the others, and keeps what the network made of them."""
 
     def __init__(self, backbone: Backbone, cache: FeatureCache, tone: Tone | None) -> None:
-        self._backbone = backbone
+        self.backbone = backbone
         self._cache = cache
         self._tone = tone
-        self._key = backbone.fingerprint
-        if tone is not None:
-            self._key += f"-{tone.black:g}-{tone.white:g}"
+        self._key = _cache_key(backbone, tone)
 
     def prepare(self, image: StoredImage) -> _Prepared:
-        side = self._backbone.preset.side
+        side = self.backbone.preset.side
         grid = self._cache.load(self._key, image.sha256)
-        if grid is not None and grid.shape[2] == self._backbone.dim:
+        if grid is not None and grid.shape[2] == self.backbone.dim:
             return _Prepared(image, grid, np.empty((0, side, side, 3), dtype=np.uint8), (0, 0))
         try:
             content = image.open_bytes()
@@ -199,7 +232,7 @@ class _Reader:
                 raise ExtractionFailed(
                     prepared.image.image_id, "the backbone's features are not finite numbers"
                 )
-            grid = join_tiles(own, prepared.layout, self._backbone.preset.grid)
+            grid = join_tiles(own, prepared.layout, self.backbone.preset.grid)
             self._cache.save(self._key, prepared.image.sha256, grid)
             yield grid
 

@@ -49,6 +49,10 @@ class FeatureCache:
             return None
         return grid if grid.ndim == 3 and grid.dtype == np.float16 else None
 
+    def has(self, fingerprint: str, sha256: str) -> bool:
+        """Whether there is an entry, without reading it: it may still turn out to be damaged."""
+        return self._path(fingerprint, sha256).exists()
+
     def save(self, fingerprint: str, sha256: str, grid: NDArray[np.float16]) -> None:
         """Keep a (rows, columns, D) float16 grid. OSError when the disk is full or read-only."""
         path = self._path(fingerprint, sha256)

@@ -18,7 +18,7 @@ from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.explanations import image_of, surroundings
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.neighbours import search_precision
-from siftline_workers.pipeline import dataset_images, incremental, ranking
+from siftline_workers.pipeline import dataset_images, incremental, parts, ranking
 from siftline_workers.pipeline.checkpoints import Checkpoints, content_key
 from siftline_workers.pipeline.dataset_images import DatasetImages
 from siftline_workers.pipeline.graph import Basis
@@ -46,10 +46,10 @@ def run(job: RunningJob) -> None:
     options = PurifyOptions.model_validate(job.params)
     stages = Stages(SHARES, job.report)
     with stages.stage("load"):
-        found = dataset_images.load(job)
+        found = dataset_images.load(job.dataset_id, job.settings, job.sessions)
         backbone = dataset_images.named_backbone(options.backbone, job.settings)
         found, growth = _basis(job, options, backbone, found)
-    with stages.stage("extract") as progress:
+    with stages.stage("extract") as progress, parts.offered(job, found, backbone):
         features = dataset_images.features_of(found, backbone, job.settings, progress)
     pieces, checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)
     chosen = RankOptions(**options.model_dump(exclude={"backbone"}))

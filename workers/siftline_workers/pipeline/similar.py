@@ -32,7 +32,7 @@ def run(job: RunningJob) -> None:
     wanted = UUID(job.params["image_id"])
     stages = Stages(SHARES, job.report)
     with stages.stage("load"):
-        found = dataset_images.load(job)
+        found = dataset_images.load(job.dataset_id, job.settings, job.sessions)
         content = {image_id: sha256 for sha256, image_id in found.ids.items()}.get(wanted)
         if content is None:
             raise NotFound(f"The dataset has no image {wanted}.")

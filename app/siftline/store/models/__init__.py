@@ -4,7 +4,7 @@ from siftline.store.models.access import ApiKey, AuditEntry
 from siftline.store.models.base import Base, Utc
 from siftline.store.models.datasets import Dataset, Image, Receipt, ReviewBatch, ReviewDecision
 from siftline.store.models.detectors import Artifact, ArtifactChunk, Detector, JobScore
-from siftline.store.models.jobs import IdempotencyKey, Job, JobMove, Worker
+from siftline.store.models.jobs import IdempotencyKey, Job, JobMove, JobPart, Worker
 from siftline.store.models.purifications import Purification, PurifiedItem
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Image",
     "Job",
     "JobMove",
+    "JobPart",
     "JobScore",
     "Purification",
     "PurifiedItem",

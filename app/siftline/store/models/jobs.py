@@ -65,6 +65,18 @@ class JobMove(Base):
     at: Mapped[datetime]
 
 
+class JobPart(Base):
+    """Images that a running job is going to read, which another worker may read for it beforehand."""
+
+    __tablename__ = "job_parts"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(primary_key=True)
+    stop: Mapped[int]
+    """The images from `start` on, without `stop`, in the order of their content."""
+    taken_by: Mapped[str | None] = mapped_column(String(100))
+
+
 class Worker(Base):
     """A worker's heartbeat, what it takes and what it has; readiness asks for a recent one."""
 
