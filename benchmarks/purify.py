@@ -1,41 +1,47 @@
-"""How well and how fast a contaminated set is ranked, split and counted, beside rivals on the same features.
+"""How well a contaminated set is ranked, counted, split and put to use, beside rivals on the same features.
 
-python -m benchmarks.purify [--splits 'magnetic_tile-rho10-*' ...] [--rivals] [--cache DIR]
+python -m benchmarks.purify [--splits 'magnetic_tile-rho10-*' ...] [--parts ranking rivals ...] [--out FILE]
 
-One row per split, then means over seeds. Runs exactly what the service runs (pipeline.ranking.rank). The
-*label ceiling* is a cross-validated linear probe on mean and maximum of the same features: what labels would
-buy.
+One row a split and part, each kept in --out as soon as it is finished and not done again, so a long run can
+be stopped and taken up; rows of another version of the ranking do not count. Then tables: means over seeds,
+± their standard deviation. Runs exactly what the service runs (pipeline.ranking.rank).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import resource
-import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
+from time import process_time
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmarks import rivals
-from benchmarks.data import LabelledSplit, load_split, split_names
+from benchmarks import cuts, downstream, quality, rivals, rivals_trained
+from benchmarks.case import Case
+from benchmarks.data import split_names
+from benchmarks.quality import Row
 from siftline_workers.methods.backbones import load_backbone, preset_named
-from siftline_workers.methods.features import PatchFeatures
-from siftline_workers.pipeline.checkpoints import Checkpoints
-from siftline_workers.pipeline.extract import extract
+from siftline_workers.pipeline import ranking
 from siftline_workers.pipeline.feature_cache import FeatureCache
-from siftline_workers.pipeline.ranking import SHARES, Ranking, RankOptions, rank
-from siftline_workers.pipeline.stages import Stages
 
-Row = dict[str, float]
+PARTS: Mapping[str, Callable[[Case], Row]] = {
+    "ranking": quality.measured,
+    "cuts": cuts.measured,
+    "downstream": downstream.measured,
+    "rivals": rivals.measured,
+    "meds": rivals_trained.meds,
+    "released": rivals_trained.funad_as_released,
+}
+OF_THE_RANKING = ("ranking", "cuts", "downstream")
+"""Parts whose rows a new version of the ranking makes stale."""
 
-COLUMNS = (
-    "auroc", "ap", "precision", "recall", "kept", "estimate", "truth", "covered", "brier", "ece",
-)  # fmt: skip
+_LOST = 0.003
+"""AUROC: where contamination costs less than that, no share of it can be told."""
 
 
 def main() -> None:
@@ -43,84 +49,77 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--splits", nargs="+", default=["*-rho10-seed0"], metavar="PATTERN")
-    parser.add_argument("--rivals", action="store_true", help="also the baselines and the label ceiling")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--cache", type=Path, default=Path("out/benchmark-cache"))
-    arguments = parser.parse_args()
-    names = [name for pattern in arguments.splits for name in split_names(pattern)]
+    parser.add_argument("--out", type=Path, default=Path("out/purify.jsonl"))
+    given = parser.parse_args()
+    names = [name for pattern in given.splits for name in split_names(pattern)]
     if not names:
         parser.error("no such split; the labelled data are expected in ../shared/data")
-    backbone = load_backbone(preset_named("lite"), None, "cpu")
-    cache = FeatureCache(arguments.cache)
-    rows: dict[str, list[Row]] = defaultdict(list)
-    print(f"{'split':34}" + "".join(f"{column:>10}" for column in COLUMNS) + "  seconds a stage")
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(given.out)
+    done = {(row["split"], row["part"]) for row in rows}
+    backbone, cache = load_backbone(preset_named("lite"), None, "cpu"), FeatureCache(given.cache)
     for name in names:
-        split = load_split(name)
-        began = perf_counter()
-        features = extract(split.stored(), backbone, cache, lambda _share: None)
-        extracted = perf_counter() - began
-        ranking, seconds = _ranked(features)
-        row = _measured(split, ranking)
-        if arguments.rivals:
-            row |= rivals.aurocs(features, split)
-        rows[re.sub(r"-seed\d+$", "", name)].append(row)
-        times = " ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
-        _print(name, row, f"extract {extracted:.1f} {times}")
-    print("\nmean over seeds")
-    for name, several in rows.items():
-        mean = {key: _mean([row[key] for row in several]) for key in several[0]}
-        _print(name, mean, f"{len(several)} seeds")
+        case = Case(name, backbone, cache)
+        for part in [part for part in given.parts if (name, part) not in done]:
+            rows.append(measured(case, part))
+            with given.out.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            print(json.dumps(rows[-1]), flush=True)
+    print_tables([row for row in rows if row["split"] in names and row["part"] in given.parts])
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
-def _ranked(features: PatchFeatures) -> tuple[Ranking, dict[str, float]]:
-    with tempfile.TemporaryDirectory() as folder:
-        stages = Stages(SHARES, lambda _stage, _share: None)
-        return rank(features, RankOptions(), Checkpoints(Path(folder), "benchmark"), stages), stages.seconds
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [row for row in rows if row["part"] not in OF_THE_RANKING or row["ranking"] == ranking.VERSION]
 
 
-def _measured(split: LabelledSplit, ranking: Ranking) -> Row:
-    truth, scores = split.anomalous, ranking.fused.scores.values
-    suspect = np.array([verdict == "suspect" for verdict in ranking.split.verdict])
-    p = ranking.split.p_anomalous
-    low, high = ranking.split.contamination.interval
-    row = {
-        "precision": float(truth[suspect].mean()) if suspect.any() else np.nan,
-        "kept": float(1 - suspect[~truth].mean()),
-        "estimate": ranking.split.contamination.estimate,
-        "truth": float(truth.mean()),
-        "covered": float(low <= truth.mean() <= high),
-        "brier": float(((p - truth) ** 2).mean()),
-        "ece": calibration_error(p, truth),
-        "auroc": np.nan,
-        "ap": np.nan,
-        "recall": np.nan,
-    }
-    if truth.any():
-        row["auroc"] = float(roc_auc_score(truth, scores))
-        row["ap"] = float(average_precision_score(truth, scores))
-        row["recall"] = float(suspect[truth].mean())
-    return row
+def measured(case: Case, part: str) -> dict[str, Any]:
+    began = process_time()
+    values = {name: round(value, 4) for name, value in PARTS[part](case).items()}
+    row = {"split": case.name, "part": part, "ranking": ranking.VERSION}
+    return row | {"cpu_s": round(process_time() - began, 1), "values": values}
 
 
-def _mean(values: list[float]) -> float:
+def print_tables(rows: Sequence[dict[str, Any]]) -> None:
+    """One table a part: a line a figure, a column a set and rho."""
+    for part in PARTS:
+        columns: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            if row["part"] == part and row["values"]:
+                columns[re.sub(r"-seed\d+$", "", row["split"])].append(row["values"])
+        if not columns:
+            continue
+        seeds = "/".join(sorted({str(len(several)) for several in columns.values()}))
+        print(
+            f"\n## {part} (seeds: {seeds})\n| | "
+            + " | ".join(columns)
+            + " |\n|"
+            + "---|" * (len(columns) + 1)
+        )
+        for figure in dict.fromkeys(name for several in columns.values() for row in several for name in row):
+            cells = [
+                spread([row[figure] for row in several if figure in row]) for several in columns.values()
+            ]
+            print(f"| {figure} | " + " | ".join(cells) + " |")
+        if part == "downstream":
+            print("| gap recovered | " + " | ".join(map(recovered, columns.values())) + " |")
+
+
+def spread(values: Sequence[float]) -> str:
     """Of those that are defined: without an anomaly there is no AUROC, without a suspect no precision."""
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else np.nan
+    return f"{np.mean(values):.3f} ± {np.std(values):.3f}" if values else "–"
 
 
-def calibration_error(p: NDArray[np.float32], truth: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error over bins of equal mass."""
-    parts = np.array_split(np.argsort(p, kind="stable"), bins)
-    return float(
-        sum(len(part) * abs(p[part].mean() - truth[part].mean()) for part in parts if len(part)) / len(p)
+def recovered(several: Sequence[Row]) -> str:
+    """Of the AUROC that contamination costs, means over seeds, the share that our clean set gives back."""
+    everything, ours, true = (
+        np.mean([row[f"{name} AUROC"] for row in several]) for name in ("everything", "ours", "true")
     )
-
-
-def _print(name: str, row: Row, note: str) -> None:
-    print(f"{name:34}" + "".join(f"{row[column]:10.3f}" for column in COLUMNS) + f"  {note}", flush=True)
-    others = {key: value for key, value in row.items() if key not in COLUMNS}
-    if others:
-        print(" " * 8 + "AUROC of " + ", ".join(f"{key} {value:.3f}" for key, value in others.items()))
+    gap = true - everything
+    return f"{(ours - everything) / gap:.0%} of {gap:.3f}" if gap > _LOST else f"no gap ({gap:+.3f})"
 
 
 if __name__ == "__main__":
