@@ -42,11 +42,14 @@ def main() -> None:
             pictures(arguments.pictures, count), arguments.work or arguments.pictures.parent
         )
         totals[count] = run
-        _print(count, bare["pass"], run)
+        show(f"{count} images: one bare backbone pass", {"pass": bare["pass"]}, count)
+        show(f"{count} images: purification", run, count)
+        ratios = {unit: total(run)[unit] / bare["pass"][unit] for unit in ("cpu", "wall")}
+        print(f"ratio to the bare pass: CPU {ratios['cpu']:.2f}, wall {ratios['wall']:.2f}", flush=True)
     if len(totals) > 1:
         counts = np.log(list(totals))
         for unit in ("cpu", "wall"):
-            seconds = np.log([sum(stage[unit] for stage in run.values()) for run in totals.values()])
+            seconds = np.log([total(run)[unit] for run in totals.values()])
             print(f"growth exponent ({unit}): {np.polyfit(counts, seconds, 1)[0]:.3f}")
 
 
@@ -69,19 +72,22 @@ def child(*arguments: str) -> Figures:
     return answer
 
 
-def _print(count: int, bare: dict[str, float], run: Figures) -> None:
-    print(
-        f"\n{count} images{'':10}{'wall s':>9}{'CPU s':>9}{'CPU ms/image':>14}{'peak MiB':>10}{'own MiB':>9}"
-    )
-    total = {unit: sum(stage[unit] for stage in run.values()) for unit in ("wall", "cpu")}
-    total |= {unit: max(stage[unit] for stage in run.values()) for unit in ("peak_mib", "anonymous_mib")}
-    for name, stage in {"bare backbone pass": bare, **run, "whole": total}.items():
+def total(run: Figures) -> dict[str, float]:
+    """Seconds of all stages together, memory of the greediest."""
+    parts = list(run.values())
+    seconds = {unit: sum(stage[unit] for stage in parts) for unit in ("wall", "cpu")}
+    return seconds | {unit: max(stage[unit] for stage in parts) for unit in ("peak_mib", "anonymous_mib")}
+
+
+def show(title: str, run: Figures, count: int) -> None:
+    print(f"\n{title}")
+    print(f"{'':22}{'wall s':>9}{'CPU s':>9}{'CPU ms/image':>14}{'peak MiB':>10}{'own MiB':>9}")
+    for name, stage in {**run, "whole": total(run)}.items():
         print(
             f"{name:22}{stage['wall']:9.1f}{stage['cpu']:9.1f}{1000 * stage['cpu'] / count:14.2f}"
-            f"{stage['peak_mib']:10.0f}{stage['anonymous_mib']:9.0f}"
+            f"{stage['peak_mib']:10.0f}{stage['anonymous_mib']:9.0f}",
+            flush=True,
         )
-    ratios = {unit: total[unit] / bare[unit] for unit in ("cpu", "wall")}
-    print(f"ratio to the bare pass: CPU {ratios['cpu']:.2f}, wall {ratios['wall']:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,7 @@ def new_dataset(sessions: sessionmaker[Session]) -> UUID:
     return dataset.id
 
 
-def new_purification(sessions: sessionmaker[Session], dataset_id: UUID) -> UUID:
+def new_purification(sessions: sessionmaker[Session], dataset_id: UUID, seed: int = 0) -> UUID:
     with transaction(sessions) as session:
-        return jobs.create(session, dataset_id, JobKind.PURIFY, {"backbone": "lite"}).id
+        params = {"backbone": "lite", "seed": seed}
+        return jobs.create(session, dataset_id, JobKind.PURIFY, params).id
