@@ -42,11 +42,13 @@ class Cost:
     unit_s: float
     start_bytes: int | None = None
     unit_bytes: int = 0
+    most_units: int = 0
+    """The largest of which memory was measured: by the same rule it says little of four times as many."""
 
 
 COSTS: Mapping[str, Cost] = {
     # 200, 500, 1,000 tiles on a CPU, seconds of one processor (benchmarks.speed and by hand, 2026-11-22)
-    "purify lite": Cost(10.0, 0.055, START_BYTES, 310_000),
+    "purify lite": Cost(10.0, 0.055, START_BYTES, 310_000, most_units=1000),
     # 471 to 667 tiles, FUN-AD: 63 s at 667 (benchmarks/LOG.md)
     "train funad lite": Cost(5.0, 0.090),
     "score": Cost(3.0, 0.030),
@@ -107,7 +109,9 @@ def _estimated(
     cost = COSTS.get(profile)
     if cost is None:
         return Estimate(profile, units, None, None, disk_bytes, "nothing was measured of such a job yet")
-    memory_bytes = None if cost.start_bytes is None else cost.start_bytes + units * cost.unit_bytes
+    memory_bytes = None
+    if cost.start_bytes is not None and units * ENOUGH_LIKE_IT <= cost.most_units:
+        memory_bytes = cost.start_bytes + units * cost.unit_bytes
     return Estimate(
         profile, units, cost.start_s + units * cost.unit_s, memory_bytes, disk_bytes, "measured constants"
     )

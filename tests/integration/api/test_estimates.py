@@ -56,6 +56,18 @@ def test_without_experience_the_measured_constants_count_tiles(sessions: session
     assert five.seconds - one.seconds == pytest.approx(80 * 0.055)
     assert one.disk_bytes == 20 * 2 * 256 * 472 * 2
     assert (unknown.seconds, unknown.memory_bytes, unknown.disk_bytes) == (None, None, None)
+    assert one.memory_bytes == 800 * MIB + 20 * 310_000
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_no_memory_is_claimed_of_sets_far_larger_than_any_measured(sessions: sessionmaker[Session]) -> None:
+    large = add_dataset(sessions)
+    add_images(sessions, large, 41, width=10_000)  # a hundred tiles each
+    with reading(sessions) as session:
+        found = estimates.of_purification(session, large, "lite")
+    assert found.units == 4100
+    assert found.memory_bytes is None
+    assert found.seconds is not None
 
 
 def test_jobs_that_were_done_are_learned_from_unless_they_were_small(sessions: sessionmaker[Session]) -> None:
