@@ -144,3 +144,25 @@ def test_a_key_that_could_lead_elsewhere_is_refused(
         with pytest.raises(ValueError, match="not a blob key"):
             use()
     assert source.exists()
+
+
+class PutAtTheWrongMoment(type(Path())):  # type: ignore[misc]  # Python 3.11's Path is subclassed this way
+    """A source whose first rename finds that the folder it goes to has just been removed."""
+
+    disturbed = False
+
+    def replace(self, target: str | os.PathLike[str]) -> Path:
+        if not self.disturbed:
+            PutAtTheWrongMoment.disturbed = True
+            Path(target).parent.rmdir()
+        return Path(super().replace(target))
+
+
+def test_a_blob_is_put_although_the_last_one_beside_it_is_deleted_in_that_moment(
+    tmp_path: Path, file: Callable[[bytes], Path]
+) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    blobs.put("a/b", PutAtTheWrongMoment(file(b"pixels")))
+    assert PutAtTheWrongMoment.disturbed
+    with blobs.open("a/b") as blob:
+        assert blob.read() == b"pixels"

@@ -12,7 +12,7 @@ from siftline.domain.jobs import JobKind
 from siftline.services import estimates, ingest
 from siftline.services import jobs as job_answers
 from siftline.settings import Settings
-from siftline.store import cursor, datasets, detectors, images, job_lists, jobs, purifications, receipts
+from siftline.store import cursor, datasets, detectors, job_lists, jobs, purifications, receipts
 from siftline.store.blobs import Blobs, dataset_prefix
 from siftline.store.models import Dataset, Job
 from siftline.store.scope import workspace_of
@@ -120,7 +120,6 @@ def job_params(options: schemas.PurifyOptions, settings: Settings) -> dict[str, 
 def describe(session: Session, rows: Sequence[Dataset]) -> list[schemas.Dataset]:
     """A handful of queries, however many datasets."""
     ids = [row.id for row in rows]
-    image_counts = images.counts(session, ids)
     rejected = receipts.rejected_counts(session, ids)
     versions = purifications.latest_versions(session, ids)
     newest = job_lists.newest_of_datasets(session, ids)
@@ -131,7 +130,7 @@ def describe(session: Session, rows: Sequence[Dataset]) -> list[schemas.Dataset]
             name=row.name,
             created_at=row.created_at,
             options=schemas.DatasetOptions.model_validate(row.options),
-            images=image_counts.get(row.id, 0),
+            images=row.images,
             rejected_files=rejected.get(row.id, 0),
             latest_version=versions.get(row.id),
             job=job_answers.describe(newest[row.id], at) if row.id in newest else None,

@@ -17,7 +17,7 @@ from siftline.services import jobs as job_answers
 from siftline.services.datasets import job_params
 from siftline.services.images import heatmap_url, thumbnail_url
 from siftline.settings import Settings
-from siftline.store import cursor, datasets, images, purifications, review_history
+from siftline.store import cursor, datasets, purifications, review_history
 from siftline.store.models import Image, Purification, PurifiedItem
 from siftline.store.selection import Filter
 from siftline.store.session import now
@@ -34,7 +34,7 @@ def request(
     when no worker has room for it.
     """
     dataset = datasets.lock(session, dataset_id)
-    if not images.counts(session, [dataset_id]):
+    if not dataset.images:
         raise Unprocessable("The dataset has no images to purify.")
     merged = dataset.options | options.model_dump(mode="json", exclude_unset=True)
     params = job_params(schemas.DatasetOptions.model_validate(merged), settings)

@@ -26,8 +26,16 @@ class LocalBlobs:
         with source.open("rb") as file:
             os.utime(file.fileno())  # a rename keeps the time, and an upload may take a day
             os.fsync(file.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
+        while True:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.replace(target)
+            except FileNotFoundError:
+                # Whoever deletes the last blob beside it takes the folder, too, and may have just done so.
+                if not source.exists():
+                    raise
+            else:
+                return
 
     def open(self, key: str) -> BinaryIO:
         return self._path(key).open("rb")

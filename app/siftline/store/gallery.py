@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from siftline.store.models import Dataset, Image, Purification, PurifiedItem, ReviewBatch, ReviewDecision
 from siftline.store.purifications import WITHOUT_BULK
-from siftline.store.selection import Filter, conditions
+from siftline.store.selection import Filter, conditions, items_of
 
 Order = Literal["suspect", "clean", "disputed", "recent"]
 
@@ -28,13 +28,8 @@ _ORDERS: dict[Order, tuple[ColumnElement[Any], ...]] = {
 
 def ranks(session: Session, purification_id: UUID, wanted: Filter, order: Order) -> Sequence[int]:
     """The ranks of all items that fit, in the order they are shown."""
-    narrowed = list(conditions(wanted))
-    query = (
-        select(PurifiedItem.rank)
-        .where(PurifiedItem.purification_id == purification_id, *narrowed)
-        .order_by(*_ORDERS[order])
-    )
-    if narrowed or order == "recent":  # the join costs as much as all the rest
+    query = select(PurifiedItem.rank).where(*items_of(purification_id, wanted)).order_by(*_ORDERS[order])
+    if wanted != Filter() or order == "recent":  # the join costs as much as all the rest
         query = query.join(Image, Image.id == PurifiedItem.image_id)
     return session.scalars(query).all()
 

@@ -1,16 +1,17 @@
 """Accepted images: added once per content, read page by page."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from siftline.domain.errors import NotFound
-from siftline.store.models import Image, PurifiedItem
+from siftline.store.models import Dataset, Image, PurifiedItem
 from siftline.store.selection import Filter, conditions
 
 ROWS_PER_INSERT = 500
@@ -27,6 +28,9 @@ def add_new(session: Session, rows: Sequence[dict[str, Any]]) -> set[UUID]:
     inserted: set[UUID] = set()
     while chunk := list(islice(rest, ROWS_PER_INSERT)):
         inserted.update(session.scalars(_insert_unless_known(session), chunk))
+    for dataset_id, more in Counter(row["dataset_id"] for row in rows if row["id"] in inserted).items():
+        counted = update(Dataset).where(Dataset.id == dataset_id)
+        session.execute(counted.values(images=Dataset.images + more))
     return inserted
 
 
@@ -55,16 +59,6 @@ def names(session: Session, image_ids: Sequence[UUID]) -> dict[UUID, str]:
     return dict(session.execute(select(Image.id, Image.name).where(Image.id.in_(image_ids))).all())
 
 
-def counts(session: Session, dataset_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Number of images of each dataset that has any."""
-    rows = session.execute(
-        select(Image.dataset_id, func.count())
-        .where(Image.dataset_id.in_(dataset_ids))
-        .group_by(Image.dataset_id)
-    )
-    return dict(rows.all())
-
-
 def page(
     session: Session,
     dataset_id: UUID,
@@ -75,18 +69,19 @@ def page(
     limit: int,
 ) -> Sequence[Row[Image, float, float, str]]:
     """Rows of (Image, score, p_anomalous, verdict) in upload order; the last three are None if unranked."""
+    opinion = (PurifiedItem.image_id == Image.id) & (PurifiedItem.purification_id == purification_id)
+    beyond = []
+    if after is not None:
+        # Said of both sides: PostgreSQL merges them, and read all opinions up to the page (6 s, measured).
+        opinion &= PurifiedItem.image_id > after
+        beyond = [Image.id > after]
     query = (
         select(Image, PurifiedItem.score, PurifiedItem.p_anomalous, PurifiedItem.verdict)
-        .outerjoin(
-            PurifiedItem,
-            (PurifiedItem.image_id == Image.id) & (PurifiedItem.purification_id == purification_id),
-        )
-        .where(Image.dataset_id == dataset_id, *conditions(wanted))
+        .outerjoin(PurifiedItem, opinion)
+        .where(Image.dataset_id == dataset_id, *beyond, *conditions(wanted))
         .order_by(Image.id)
         .limit(limit)
     )
-    if after is not None:
-        query = query.where(Image.id > after)
     return session.execute(query).all()
 
 

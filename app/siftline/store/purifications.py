@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from siftline.domain.errors import NotFound
 from siftline.store.models import Dataset, Image, Purification, PurifiedItem
-from siftline.store.selection import Filter, conditions
+from siftline.store.selection import Filter, items_of
 
 ROWS_PER_INSERT = 1000
 WITHOUT_BULK = (defer(PurifiedItem.heat, raiseload=True), defer(PurifiedItem.explanation, raiseload=True))
@@ -187,7 +187,7 @@ def _items(purification_id: UUID, wanted: Filter) -> Select[PurifiedItem, Image]
     return (
         select(PurifiedItem, Image)
         .join(Image, Image.id == PurifiedItem.image_id)
-        .where(PurifiedItem.purification_id == purification_id, *conditions(wanted))
+        .where(*items_of(purification_id, wanted))
         .options(*WITHOUT_BULK)
     )
 

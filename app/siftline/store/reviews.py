@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from uuid_utils.compat import uuid7
 
 from siftline.store.models import Dataset, Image, PurifiedItem, ReviewBatch, ReviewDecision
-from siftline.store.selection import Filter, conditions
+from siftline.store.selection import Filter, items_of
 from siftline.store.session import now
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def _fitting(query: Any, purification_id: UUID, wanted: Filter) -> Any:
     return (
         query.select_from(PurifiedItem)
         .join(Image, Image.id == PurifiedItem.image_id)
-        .where(PurifiedItem.purification_id == purification_id, *conditions(wanted))
+        .where(*items_of(purification_id, wanted))
     )
 
 

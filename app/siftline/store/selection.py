@@ -5,10 +5,11 @@ They speak of `PurifiedItem` beside `Image`; whoever uses them joins the two for
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, or_
+from sqlalchemy import ColumnElement, case, or_, select
 
-from siftline.store.models import Image, PurifiedItem
+from siftline.store.models import Image, Purification, PurifiedItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,17 @@ def conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         yield PurifiedItem.cluster == wanted.cluster
     if wanted.name_contains:
         yield Image.name.icontains(wanted.name_contains, autoescape=True)
+
+
+def items_of(purification_id: UUID, wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    """`conditions` for the items of one purification."""
+    yield PurifiedItem.purification_id == purification_id
+    if wanted.review not in (None, "none"):
+        # Few are decided. Told this way, SQLite looks these up and does not walk a million items by rank.
+        of_version = select(Purification.dataset_id).where(Purification.id == purification_id)
+        mine = Image.dataset_id == of_version.scalar_subquery()
+        yield PurifiedItem.image_id.in_(select(Image.id).where(mine, _review_is(wanted.review)))
+    yield from conditions(wanted)
 
 
 def effective_verdict() -> ColumnElement[str]:
