@@ -21,6 +21,11 @@ class PurifyOptions(Strict):
         5, ge=2, le=20, description="K disjoint subsets per partition (LLBNAD)."
     )
     partitions: Annotated[int, Number] = Field(4, ge=1, le=32, description="R random partitions (LLBNAD).")
+    submodels: Literal["memory", "student"] = Field(
+        "memory",
+        description="What LLBNAD asks: memories of patches, or distillation students as its paper has them. "
+        "Students take minutes more and ranked worse on the sets we measured (benchmarks/LOG.md).",
+    )
     cost_ratio: Annotated[float, Number] = Field(
         4.0, gt=0, le=100, description="Cost of keeping a bad image over that of losing a good one."
     )

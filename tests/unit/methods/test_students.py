@@ -1,6 +1,7 @@
 """Distillation students as LLBNAD's sub-models."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,10 @@ from siftline_workers.methods.distillation import Stages
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.students import StudentSubModel
+from siftline_workers.pipeline import stages as pipeline_stages
+from siftline_workers.pipeline.checkpoints import Checkpoints
+from siftline_workers.pipeline.ranking import SHARES, RankOptions, rank
+from tests.unit.methods.synthetic import SIDE, texture_images
 
 STAGES = Stages(indices=(0, 1, 2), channels=(4, 6, 8), sides=(16, 8, 4), bottleneck=12)
 GRID = 4
@@ -121,7 +126,7 @@ def test_no_student_scores_what_it_was_trained_on(features: PatchFeatures) -> No
     )
     assert len(asked) == 6
     assert all(members[0] == members[1] for members in asked)
-    assert found.patch_scores.max() <= 1
+    assert found.patch_scores.max() < 100
     assert np.abs(found.scores.values).max() < 100
 
 
@@ -145,3 +150,26 @@ def test_cancelling_stops_the_students(features: PatchFeatures) -> None:
 def test_a_subset_of_one_tile_still_makes_a_student(features: PatchFeatures) -> None:
     student = StudentSubModel(features, STAGES, GRID, steps=3)
     assert np.isfinite(student(np.arange(N) == 5, check)).all()
+
+
+def test_a_barred_image_teaches_no_student(features: PatchFeatures) -> None:
+    members, barred = np.arange(N) % 2 == 0, np.arange(N) == 4
+    student = StudentSubModel(features, STAGES, GRID, steps=3, barred=barred)
+    without = StudentSubModel(features, STAGES, GRID, steps=3)(members & ~barred, check)
+    assert np.array_equal(student(members, check), without)
+    assert not student(barred, check).any()
+
+
+def test_a_ranking_asks_students_where_they_are_wanted(features: PatchFeatures, tmp_path: Path) -> None:
+    patches = texture_images(N, odd=1)
+    named = PatchFeatures(patches.ids, features.patches[:N], np.arange(N + 1), np.ones((N, 2), np.int32))
+    students = StudentSubModel(named, STAGES, SIDE, steps=3)
+    signals = {}
+    for name, taught in (("memory", None), ("student", students)):
+        stages = pipeline_stages.Stages(SHARES, lambda _stage, _share: None)
+        options = RankOptions(subsets=2, partitions=1)
+        ranking = rank(patches, options, Checkpoints(tmp_path, name), stages, students=taught)
+        signals[name] = ranking.fused.signals
+    assert (signals["memory"]["neighbours"].values == signals["student"]["neighbours"].values).all()
+    assert (signals["memory"]["llbnad"].values != signals["student"]["llbnad"].values).any()
+    assert np.isfinite(signals["student"]["llbnad"].values).all()

@@ -41,9 +41,18 @@ class StudentSubModel:
     steps: int = 60
     blocks: int = 1
     seed: int = 0
+    barred: NDArray[np.bool_] | None = None
+    """(N,) images that no student may learn from, whatever its subset: as in `NeighbourGraph`."""
 
     def __call__(self, members: NDArray[np.bool_], check: Callable[[], None]) -> NDArray[np.float32]:
-        """(patches,) of all images by a student of the members. It follows from their ids alone."""
+        """(patches,) of all images by a student of the members. It follows from their ids alone.
+
+        All 0 where every member is barred.
+        """
+        if self.barred is not None:
+            members = members & ~self.barred
+        if not members.any():
+            return np.zeros(self.features.n_patches * self.grid**2, np.float32)
         student = self._trained(members, check)
         parts = []
         for i in range(self.features.n_images):

@@ -10,21 +10,27 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy.orm import Session
 
+from siftline.domain.errors import Unprocessable
 from siftline.schemas import PurifyOptions
+from siftline.settings import Settings
 from siftline.store import purifications, receipts
 from siftline.store.purifications import NewItem, NewVersion
 from siftline.store.session import now, reading
-from siftline_workers.methods.backbones import Backbone
+from siftline_workers.methods.backbones import Backbone, find_weights
+from siftline_workers.methods.cdd import CDD
+from siftline_workers.methods.distillation import stages_of
 from siftline_workers.methods.explanations import image_of, surroundings
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.neighbours import search_precision
+from siftline_workers.methods.students import StudentSubModel
+from siftline_workers.methods.weights import WeightsUnusable
 from siftline_workers.pipeline import dataset_images, incremental, parts, ranking
 from siftline_workers.pipeline.checkpoints import Checkpoints, content_key
 from siftline_workers.pipeline.dataset_images import DatasetImages
 from siftline_workers.pipeline.graph import Basis
 from siftline_workers.pipeline.incremental import Growth
 from siftline_workers.pipeline.ranking import Ranking, RankOptions
-from siftline_workers.pipeline.stages import Stages
+from siftline_workers.pipeline.stages import Progress, Stages, part
 from siftline_workers.running import RunningJob
 
 SHARES = {
@@ -50,10 +56,14 @@ def run(job: RunningJob) -> None:
         backbone = dataset_images.named_backbone(options.backbone, job.settings)
         found, growth = _basis(job, options, backbone, found)
     with stages.stage("extract") as progress, parts.offered(job, found, backbone):
-        features = dataset_images.features_of(found, backbone, job.settings, progress)
+        own = 1.0 if options.submodels == "memory" else 0.5
+        features = dataset_images.features_of(found, backbone, job.settings, part(progress, 0.0, own))
+        students = _students(options, found, backbone, job.settings, part(progress, own, 1.0))
     pieces, checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)
-    chosen = RankOptions(**options.model_dump(exclude={"backbone"}))
-    ranked = ranking.rank(features, chosen, checkpoints, stages, found.decided, basis=pieces)
+    chosen = RankOptions(**options.model_dump(exclude={"backbone", "submodels"}))
+    ranked = ranking.rank(
+        features, chosen, checkpoints, stages, found.decided, basis=pieces, students=students
+    )
     with stages.stage("write"):
         version = _version(options, backbone, ranked, stages.seconds)
         version = replace(version, review_revision=found.review_revision)
@@ -63,6 +73,24 @@ def run(job: RunningJob) -> None:
         told = {} if growth is None else growth.described(len(items))
         job.succeed(lambda session: _write(session, job, version, items) | told)
     checkpoints.clear()
+
+
+def _students(
+    options: PurifyOptions, found: DatasetImages, backbone: Backbone, settings: Settings, progress: Progress
+) -> StudentSubModel | None:
+    """The untrained sub-models where the user wants students. Raises Unprocessable for a network that has no
+    stages to distil.
+    """
+    if options.submodels == "memory":
+        return None
+    preset = backbone.preset
+    try:
+        stages = stages_of(preset)
+        teacher = CDD.extractor(preset, find_weights(preset, settings.weights_dir), settings.device)
+    except (ValueError, WeightsUnusable) as error:
+        raise Unprocessable(str(error)) from error
+    features = dataset_images.features_of(found, teacher, settings, progress)
+    return StudentSubModel(features, stages, preset.grid, seed=options.seed)
 
 
 def _basis(

@@ -29,6 +29,7 @@ from siftline_workers.methods.llbnad import SubsetScores
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
 from siftline_workers.methods.padim import PlaceScores
+from siftline_workers.methods.students import StudentSubModel
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.graph import Basis, grouped, neighbour_graph, projected
 from siftline_workers.pipeline.stages import Progress, Stages, part
@@ -77,10 +78,11 @@ def rank(
     decided: Mapping[ImageId, bool] | None = None,
     *,
     basis: Basis | None = None,
+    students: StudentSubModel | None = None,
 ) -> Ranking:
     """Score, fuse, split and explain. Deterministic; the order of the images changes nothing.
 
-    Without a `basis` all images are their own.
+    Without a `basis` all images are their own. LLBNAD's sub-models are memories unless `students` are given.
     `decided` says of some images whether a person called them anomalous: then they are never evidence of what
     is normal, and otherwise always. An image's own score still comes from what never saw it.
     Whatever `stages` raises to cancel leaves here as it is, with the finished pieces kept.
@@ -96,7 +98,8 @@ def rank(
             graph = neighbour_graph(reduced, found, basis, checkpoints, seed=options.seed, progress=progress)
             graph = replace(graph, barred=barred)
         with stages.stage("llbnad") as progress:
-            subset = _subset_scores(graph, groups, options, checkpoints, progress)
+            taught = students and replace(students, barred=barred)
+            subset = _subset_scores(graph, groups, options, checkpoints, progress, students=taught)
         with stages.stage("padim") as progress:
             places = _place_scores(
                 reduced, groups, barred, seed=options.seed, checkpoints=checkpoints, progress=progress
@@ -178,11 +181,14 @@ def _subset_scores(
     options: RankOptions,
     checkpoints: Checkpoints,
     progress: Progress,
+    *,
+    students: StudentSubModel | None,
 ) -> SubsetScores:
     def score() -> Arrays:
         found = llbnad.subset_scores(
             graph,
             groups,
+            submodel=students,
             repeats=options.partitions,
             subsets=options.subsets,
             seed=options.seed,
