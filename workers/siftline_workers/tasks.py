@@ -1,5 +1,6 @@
 """Production's bell: one Celery task. Whoever hears it works at its lanes until nothing is waiting there."""
 
+import logging
 import threading
 from contextlib import ExitStack
 from typing import Any
@@ -10,10 +11,12 @@ from kombu.entity import Queue
 from siftline.dispatch import TASK, make_bell, make_celery, queue_of
 from siftline.logs import set_up_logging
 from siftline.settings import Settings
-from siftline.store.session import make_engine, session_factory
+from siftline.store.session import DATABASE_AWAY, make_engine, session_factory
 from siftline_workers.heartbeat import beating
 from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import CHILD, Supervisor, new_worker_id
+
+log = logging.getLogger(__name__)
 
 # A delivery that nobody acknowledged comes back after this. A job that still runs refuses it, so this may be
 # shorter than a job; the sweeper repairs sooner anyway.
@@ -48,8 +51,13 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
     def look(_job_id: str) -> None:
         # Not only the job it was rung for: that one's turn may come later, or it may be in other hands.
         lanes = settings.lanes
-        while supervisor.run_next(lanes, stop) or help_next(supervisor, lanes, stop):
-            pass
+        while not stop.is_set():
+            try:
+                if not (supervisor.run_next(lanes, stop) or help_next(supervisor, lanes, stop)):
+                    return
+            except DATABASE_AWAY as error:  # not to be given up: nobody would ring for that job again soon
+                log.warning("the database is away (%s)", type(error.orig).__name__)
+                stop.wait(settings.poll_s)
 
     app.task(look, name=TASK)
     _follow_the_worker(supervisor, stop)
