@@ -48,6 +48,7 @@ class Deployment:
             max_attempts=1000,
             weights_dir=write_random_weights(folder / "weights"),
             score_images=2,
+            shard_images=8,  # so that idle workers help, and are killed while they do
         )
         self.settings.data_dir.mkdir(parents=True)
         migrate.upgrade(self.settings)

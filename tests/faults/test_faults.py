@@ -8,18 +8,18 @@ from tests.faults.bench import Plan, run
 
 SHORT = Plan(
     seed=4,
-    kills=7,
+    kills=6,
     minutes=0.2,
     callers=1,
     trouble_every_s=4.0,
     lease_s=2.0,
-    patience_s=240.0,
+    patience_s=400.0,
     lines=1,
     trains=False,
 )
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)  # 40 s on two idle processors
 def test_whatever_is_killed_every_promise_is_kept_and_every_answer_is_the_same(tmp_path: Path) -> None:
     report = run(tmp_path, SHORT, own_disk=False)
     assert report.broken == []

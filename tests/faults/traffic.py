@@ -27,6 +27,7 @@ FINAL = frozenset({"succeeded", "failed", "cancelled"})
 IMAGES, MORE, SIDE = 24, 6, 64
 SHORT_SHARE = 0.7
 """Of the lines, once there is a detector to score with."""
+OPTIONS = {"backbone": BACKBONE, "partitions": 2, "subsets": 2}
 TRAINING = {"max_steps": 20, "target_fpr": 0.1}
 
 File = tuple[str, tuple[str, bytes]]
@@ -142,7 +143,7 @@ def upload(caller: Caller, first: int) -> tuple[str, str]:
     name = f"line {first}"
     caller.ledger.tried.add(name)
     sent = [*files, files[0], ("files", ("notes.txt", b"no picture"))]
-    fields = {"name": name, "options": json.dumps({"backbone": BACKBONE})}
+    fields = {"name": name, "options": json.dumps(OPTIONS)}
     body = caller.ask("POST", "/datasets", fine=(202,), data=fields, files=sent).json()
     dataset_id = str(body["dataset"]["id"])
     _check_receipts(caller.ledger, body, accepted=IMAGES)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.dispatch import make_bell
@@ -75,7 +76,8 @@ def _parts(job: RunningJob, found: DatasetImages, backbone: Backbone) -> list[Pa
 def _as_a_courtesy(job: RunningJob) -> Iterator[None]:
     try:
         yield
-    except DATABASE_AWAY as error:
+    except (*DATABASE_AWAY, IntegrityError) as error:
+        # The latter when an attempt that was thought dead woke up and offered the same in this moment.
         log.warning("job %s: no help asked for (%s)", job.id, type(error.orig).__name__)
 
 
