@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import cache, partial
 from io import BytesIO
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,10 @@ from siftline.store import images as store_images
 from siftline.store import jobs, purifications
 from siftline.store.purifications import NewItem, NewVersion
 from siftline.store.session import now, reading, transaction
-from siftline_workers.pipeline import incremental, purify
+from siftline_workers.methods import funad
+from siftline_workers.methods.backbones import load_backbone
+from siftline_workers.methods.funad_head import FunadOptions
+from siftline_workers.pipeline import dataset_images, incremental, purify
 from siftline_workers.pipeline.dataset_images import DatasetImages
 from siftline_workers.pipeline.extract import StoredImage
 from siftline_workers.running import RunningJob
@@ -104,6 +108,9 @@ def test_a_batch_is_built_on_the_last_full_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(incremental, "_FEWEST", FIRST)
+    # The head comes after the graph and is trained anew each time; the backbone may as well be loaded once.
+    monkeypatch.setattr(funad, "FunadOptions", partial(FunadOptions, steps=3))
+    monkeypatch.setattr(dataset_images, "load_backbone", cache(load_backbone))
     line = Line(api, sessions, settings)
     assert "basis_version" not in line.purify()
     (kept,) = settings.work_dir.rglob("neighbours-*.npz")  # outlives its job
