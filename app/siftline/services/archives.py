@@ -70,6 +70,7 @@ class Allowance:
     def __init__(self, settings: Settings, packed_bytes: int, entries: int) -> None:
         self.settings = settings
         self.entries = entries
+        self.passed_over = settings.max_entries
         self.bytes = settings.max_archive_bytes
         self.ratio_bytes = max(FREE_BYTES, int(packed_bytes * settings.max_expansion_ratio))
         self.tar_headers: int | None = None
@@ -81,6 +82,12 @@ class Allowance:
                 "too-many-entries",
                 f"a request may bring {self.settings.max_entries} files, archive entries included",
             )
+
+    def pass_over(self) -> None:
+        """Folders and clutter bring no file, but reading past a hundred million of them takes an hour."""
+        self.passed_over -= 1
+        if self.passed_over < 0:
+            raise FileRejected("too-many-entries", "the archive holds too many folders and hidden files")
 
     def take_bytes(self, count: int) -> None:
         self.bytes -= count
@@ -169,6 +176,7 @@ def _expand_zip(
             for info in unzipped.infolist():
                 name = info.filename.replace("\\", "/")
                 if name.endswith("/") or is_clutter(name):
+                    allowance.pass_over()
                     continue
                 allowance.take_entry()
                 try:
@@ -206,6 +214,7 @@ def _expand_tar(
             while (member := _or_damaged(untarred.next)) is not None:
                 untarred.members = []  # type: ignore[attr-defined]  # or it keeps them all
                 if member.isdir() or is_clutter(member.name):
+                    allowance.pass_over()
                     continue
                 allowance.take_entry()
                 try:
