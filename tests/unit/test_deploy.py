@@ -7,7 +7,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]  # comes with kubernetes-validate, without types
 
 from siftline.settings import Settings
 
