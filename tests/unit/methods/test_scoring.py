@@ -190,6 +190,24 @@ def test_photographs_of_one_thing_share_their_evidence() -> None:
     assert fusion.share_among(groups, np.array([3.0, 0.0, 5.0])).tolist() == [2.0, 1.0, 5.0]
 
 
+def test_the_fused_scores_keep_the_order_of_the_votes_and_the_scale_of_things() -> None:
+    rng = np.random.default_rng(0)
+    group = np.arange(60)
+    group[50:] = 50  # ten photographs of one thing: high by the votes, ordinary on the scale
+    ids = tuple(f"i{n:02d}" for n in range(60))
+    votes, scale = rng.normal(size=60).astype(np.float32), rng.normal(size=60).astype(np.float32)
+    votes[50:] += 9
+    alike = {"llbnad": ScoredImages(ids, votes), "neighbours": ScoredImages(ids, scale)}
+    fused = fusion.fuse(alike, NearDuplicates(ids, group)).scores
+    assert set(fused.ranking()[:10]) == set(ids[50:])
+    assert len(set(fused.values.tolist())) == 60
+    # Of 51 things the one with ten photographs takes one share of the scale's values, its highest.
+    expected = np.sort(fusion.share_among(NearDuplicates(ids, group), robust_z(scale))[:51])
+    np.testing.assert_allclose(
+        np.quantile(fused.values[:51], (0.1, 0.5, 0.9)), np.quantile(expected, (0.1, 0.5, 0.9)), atol=0.15
+    )
+
+
 def test_signals_of_other_images_are_refused() -> None:
     groups = NearDuplicates(("a", "b"), np.arange(2))
     with pytest.raises(ValueError, match="different images"):

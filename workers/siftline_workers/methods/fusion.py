@@ -17,11 +17,11 @@ from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.pooling import robust_z
 
-# Two families with an equal say: distances to other images' patches (two votes), what is normal at a place.
-# Spread ranks little better than chance (.6 AUROC, benchmarks/LOG.md): worth showing, not a vote. A head
-# trained on pseudo-labels repeats their mistakes: half a vote beside the distances it learned from.
+# Two votes with an equal say: distances to patches of other subsets' images, and what is normal at a place.
+# The plainest distance adds nothing to the first. Spread ranks little better than chance (.6 AUROC,
+# benchmarks/LOG.md): worth showing, not a vote. A head trained on pseudo-labels repeats their mistakes.
 VOTES: Mapping[str, float] = {
-    "neighbours": 1.0, "llbnad": 1.0, "llbnad_spread": 0.0, "padim": 2.0, "funad": 0.5,
+    "neighbours": 0.0, "llbnad": 1.0, "llbnad_spread": 0.0, "padim": 1.0, "funad": 0.25,
 }  # fmt: skip
 
 # The signal whose scale the fused score keeps. A head trained on its own labels splits even clean data in two
@@ -63,17 +63,41 @@ def fuse(
     voting = [z for z, weight in zip(scaled.values(), weights, strict=True) if weight > 0]
     ranks = np.stack([_ranks(z) for z in voting]) if ids else np.zeros((len(voting), 0))
     return FusedScores(
-        ScoredImages(ids, _on_scale(share_among(groups, mean), share_among(groups, reference))),
+        ScoredImages(ids, _on_scale(share_among(groups, mean), share_among(groups, reference), groups)),
         {name: ScoredImages(ids, z) for name, z in scaled.items()},
         _agreement(ranks),
         ScoredImages(ids, np.ptp(ranks, axis=0).astype(np.float32)),
     )
 
 
-def _on_scale(ranking: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The order of `ranking` (N,) with the values of `reference` (N,), lowest to lowest."""
-    place = np.searchsorted(np.sort(ranking), ranking)
-    return np.sort(reference)[place].astype(np.float32)
+def _on_scale(
+    ranking: NDArray[np.float64], reference: NDArray[np.float64], groups: NearDuplicates
+) -> NDArray[np.float32]:
+    """The order of `ranking` (N,) with the distribution of `reference` (N,), each thing counting once.
+
+    Counted by images instead, six photographs high in one order and a lone image high in the other would
+    trade values, and a clean set could seem contaminated.
+    """
+    if len(ranking) == 0:
+        return np.zeros(0, np.float32)
+    member = np.unique(groups.group, return_inverse=True)[1]
+    weights = 1 / np.bincount(member)[member]
+    _, of_ranking, place = _mass_below(ranking, weights)
+    values, of_reference, _ = _mass_below(reference, weights)
+    # A little beyond both ends, so that no two images that differ in rank share the last value.
+    margin = np.ptp(values) / len(values)
+    known = np.concatenate([[0.0], of_reference, [weights.sum()]])
+    values = np.concatenate([[values[0] - margin], values, [values[-1] + margin]])
+    return np.interp(of_ranking, known, values)[place].astype(np.float32)
+
+
+def _mass_below(
+    values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """The distinct values ascending, the mass below the middle of each, and which of them each image has."""
+    distinct, place = np.unique(values, return_inverse=True)
+    mass = np.bincount(place, weights)
+    return distinct, np.cumsum(mass) - mass / 2, place
 
 
 def share_among(groups: NearDuplicates, values: NDArray[np.floating]) -> NDArray[np.float64]:

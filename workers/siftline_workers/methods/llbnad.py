@@ -34,11 +34,13 @@ class SubsetScores:
     """What sub-models that never saw an image say of it."""
 
     scores: ScoredImages
-    """Mean over sub-models of the robust z of the image's score."""
+    """Of the image's mean patch scores. Pooled after averaging: one model's wild patch decides nothing."""
     spread: ScoredImages
-    """Standard deviation over sub-models: an unstable response is LLBNAD's second sign of an anomaly."""
+    """Standard deviation over sub-models of the image's robust z: an unstable response is LLBNAD's second
+    sign of an anomaly.
+    """
     patch_scores: NDArray[np.float32]
-    """(patches,) mean over sub-models of what each says: for memories, the distance."""
+    """(patches,) mean over sub-models of what each says, in units of its typical patch."""
 
 
 def neighbour_scores(graph: NeighbourGraph) -> ScoredImages:
@@ -89,8 +91,9 @@ def subset_scores(
         useful = [k for k in range(subsets) if (subset == k).any() and (subset != k).any()]
         members = [subset == k for k in useful]
         answers = _all_answers(ask, members, partial(_report, on_progress, repeat, repeats))
-        for k, distance in zip(useful, answers, strict=True):
+        for k, answer in zip(useful, answers, strict=True):
             foreign = subset != k
+            distance = answer / _typical(answer[foreign[patch_image]])
             z = np.zeros(n)
             z[foreign] = robust_z(pool_images(distance, graph.offsets)[foreign])
             total += z
@@ -101,11 +104,18 @@ def subset_scores(
     count = np.maximum(count, 1)
     mean = total / count
     spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    patch_scores = (patch_total / np.maximum(patch_count, 1)[patch_image]).astype(np.float32)
     return SubsetScores(
-        ScoredImages(graph.ids, mean.astype(np.float32)),
+        ScoredImages(graph.ids, pool_images(patch_scores, graph.offsets)),
         ScoredImages(graph.ids, spread.astype(np.float32)),
-        (patch_total / np.maximum(patch_count, 1)[patch_image]).astype(np.float32),
+        patch_scores,
     )
+
+
+def _typical(distances: NDArray[np.float32]) -> float:
+    """Their median; 1 where that is nothing."""
+    median = float(np.median(distances))
+    return median if median > 0 else 1.0
 
 
 def _report(on_progress: Progress, repeat: int, repeats: int, share: float) -> None:

@@ -34,7 +34,7 @@ from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.graph import Basis, grouped, neighbour_graph, projected
 from siftline_workers.pipeline.stages import Progress, Stages, part
 
-VERSION = 6
+VERSION = 7
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
 SHARES = {
