@@ -21,6 +21,9 @@ from tests.conftest import free_port
 from tests.integration.job_steps import add_dataset
 from tests.integration.served import siftline
 
+PATIENT = {"SIFTLINE_LEASE_S": "3600"}
+"""However slow the machine, no worker falls silent."""
+
 
 def test_doctor_finds_nothing_wrong_where_nothing_is(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
@@ -30,7 +33,7 @@ def test_doctor_finds_nothing_wrong_where_nothing_is(tmp_path: Path) -> None:
         workers.beat(session, "w")
     engine.dispose()
 
-    told = siftline("doctor", "--json", "--data-dir", settings.data_dir, SIFTLINE_SCORE_QUEU="9")
+    told = siftline("doctor", "--json", "--data-dir", settings.data_dir, SIFTLINE_SCORE_QUEU="9", **PATIENT)
     assert told.returncode == 0, told.stdout
     found = {finding["name"]: Finding.model_validate(finding) for finding in json.loads(told.stdout)}
     assert set(found) == {
@@ -62,6 +65,7 @@ def test_doctor_says_what_is_broken_and_how_to_mend_it(
             "redis_url": f"redis://127.0.0.1:{free_port()}/0",
             "backbone": "wrn50",
             "data_dir": in_the_way / "data",
+            "lease_s": 3600.0,
         }
     )
     os.environ["SIFTLINE_BACKBONE"] = "wrn50"

@@ -1,5 +1,6 @@
 """What a job will need is told before it runs, and refused with numbers where nobody has room."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,10 @@ from siftline.store.session import now, reading, transaction
 from siftline.store.workers import Capacity
 from tests.integration.api.conftest import is_problem, made, png
 from tests.integration.job_steps import add_dataset
+
+Start = Callable[..., TestClient]
+PATIENT_S = 3600.0
+"""A lease so long that no worker of a test falls silent, however slow the machine."""
 
 
 def beat(sessions: sessionmaker[Session], name: str, **has: int) -> None:
@@ -86,8 +91,9 @@ def test_jobs_that_were_done_are_learned_from_unless_they_were_small(sessions: s
 
 
 def test_a_job_that_fits_nowhere_is_refused_with_numbers(
-    api: TestClient, sessions: sessionmaker[Session]
+    api_with: Start, sessions: sessionmaker[Session]
 ) -> None:
+    api = api_with(lease_s=PATIENT_S)
     beat(sessions, "tiny", memory_bytes=100 * MIB, disk_free_bytes=GIB)
     body = made(api, ("a.png", png(1)), ("b.png", png(2)))
     assert (body["dataset"]["images"], body["job"]["state"]) == (2, "failed"), "what was sent is in"
@@ -112,7 +118,8 @@ def test_a_job_that_fits_nowhere_is_refused_with_numbers(
     }
 
 
-def test_the_rows_of_a_refused_job_say_how_it_went(api: TestClient, sessions: sessionmaker[Session]) -> None:
+def test_the_rows_of_a_refused_job_say_how_it_went(api_with: Start, sessions: sessionmaker[Session]) -> None:
+    api = api_with(lease_s=PATIENT_S)
     beat(sessions, "tiny", memory_bytes=100 * MIB)
     job_id = UUID(made(api, ("a.png", png(1)))["job"]["id"])
     with reading(sessions) as session:
