@@ -8,9 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import timm
-import torch
-from safetensors.torch import save_file
 
 from siftline.settings import Settings
 from siftline.store import migrate
@@ -132,6 +129,11 @@ class Deployment:
 
 
 def write_random_weights(folder: Path) -> Path:
+    # Here, because the books are tested without all this.
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
     folder.mkdir()
     torch.manual_seed(0)
     network = timm.create_model(NETWORK, pretrained=False)

@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from siftline.domain.jobs import NEXT, JobState
-from siftline.store.blobs import image_key, scoring_key, thumbnail_key
+from siftline.store.blobs import SCORING_PREFIX, image_key, scoring_key, thumbnail_key
 from tests.faults.traffic import Ledger
 
 FULL = "out-of-resources"
@@ -45,6 +45,12 @@ class Database:
         """Every change of a job's state, owner or attempt is written down, in its own transaction."""
         with psycopg.connect(self.dsn) as connection:
             connection.execute(WITNESS.encode())
+
+    def remove_witness(self) -> None:
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute(
+                b"DROP TRIGGER witness ON jobs; DROP FUNCTION bear_witness; DROP TABLE witness"
+            )
 
 
 def every_promise_kept(database: Database, ledger: Ledger) -> Iterator[str]:
@@ -102,10 +108,17 @@ def every_row_has_its_bytes(database: Database, blobs: Path) -> Iterator[str]:
 
 
 def orphans(database: Database, blobs: Path) -> list[str]:
-    """Blobs of no row, of whatever age."""
+    """Blobs of no row, of whatever age. Images to score of a job that never was are the sweeper's, in an hour."""
     images = database.rows("SELECT dataset_id, sha256 FROM images")
     wanted = {key(*image) for image in images for key in (image_key, thumbnail_key)}
     wanted |= {scoring_key(*file) for file in database.rows(WAITING_TO_BE_SCORED)}
+    jobs = {str(job_id) for (job_id,) in database.rows("SELECT id FROM jobs")}
+    there = {path.relative_to(blobs).as_posix() for path in blobs.rglob("*") if path.is_file()}
+    unclaimed = {key for key in there if key.startswith(SCORING_PREFIX) and key.split("/")[1] not in jobs}
+    return sorted(there - wanted - unclaimed)
+
+
+WAITING_TO_BE_SCORED)}
     there = {path.relative_to(blobs).as_posix() for path in blobs.rglob("*") if path.is_file()}
     return sorted(there - wanted)
 
@@ -120,3 +133,15 @@ def the_same_image_has_one_score(ledger: Ledger) -> Iterator[str]:
     for (detector_id, sha256), said in ledger.scores.items():
         if len(said) > 1:
             yield f"detector {detector_id} gave {sorted(said)} for {sha256}"
+
+
+def books(database: Database, ledger: Ledger, blobs: Path) -> dict[str, list[str]]:
+    """What is wrong, by the invariant it breaks."""
+    return {
+        "every 202 ended": list(every_promise_kept(database, ledger)),
+        "no image lost or doubled": list(no_image_lost_or_doubled(database, ledger)),
+        "one owner at any time": list(one_owner_at_any_time(database)),
+        "every row has its bytes": list(every_row_has_its_bytes(database, blobs)),
+        "nothing orphaned after collection": orphans(database, blobs),
+        "one score an image": list(the_same_image_has_one_score(ledger)),
+    }
