@@ -20,6 +20,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -37,7 +38,7 @@ from benchmarks.nearest import NearestNeighbour, image_score
 from siftline.imaging.tiles import join_tiles
 from siftline.schemas import CddOptions
 from siftline_workers.methods import funad_detector, near_duplicates
-from siftline_workers.methods.backbones import load_backbone, preset_named
+from siftline_workers.methods.backbones import Backbone, load_backbone, preset_named
 from siftline_workers.methods.cdd import CDD
 from siftline_workers.methods.detectors import Budget, TrainingSet
 from siftline_workers.methods.distillation import anomaly_map, stages_of
@@ -71,17 +72,61 @@ class Answers:
     cpu_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
-    """A split with its features, as patches or as a teacher's stages."""
+    """A split by name, with its features in memory once they were asked for."""
 
-    train: LabelledSplit
-    test: LabelledSplit
-    cache: FeatureCache
+    name: str
+    cache: Path
 
-    def features(self, part: LabelledSplit, *, stages: bool) -> PatchFeatures:
-        backbone = CDD.extractor(PRESET, None, "cpu") if stages else load_backbone(PRESET, None, "cpu")
-        return extract(part.stored(), backbone, self.cache, lambda _share: None)
+    @cached_property
+    def train(self) -> LabelledSplit:
+        return load_split(self.name)
+
+    @cached_property
+    def test(self) -> LabelledSplit:
+        return load_split(self.name, "test")
+
+    @cached_property
+    def patches(self) -> PatchFeatures:
+        return self._extracted(self.train, load_backbone(PRESET, None, "cpu"))
+
+    @cached_property
+    def test_patches(self) -> PatchFeatures:
+        return self._extracted(self.test, load_backbone(PRESET, None, "cpu"))
+
+    @cached_property
+    def stages(self) -> PatchFeatures:
+        """The teacher's, one row a tile."""
+        return self._extracted(self.train, CDD.extractor(PRESET, None, "cpu"))
+
+    @cached_property
+    def test_stages(self) -> PatchFeatures:
+        return self._extracted(self.test, CDD.extractor(PRESET, None, "cpu"))
+
+    def _extracted(self, part: LabelledSplit, backbone: Backbone) -> PatchFeatures:
+        return extract(part.stored(), backbone, FeatureCache(self.cache), lambda _share: None)
+
+    @cached_property
+    def group(self) -> NDArray[np.int64]:
+        """(N,) near-duplicates as purification finds them; kept in the cache."""
+        path = self.cache / f"groups-{ranking.VERSION}-{self.name}.npy"
+        if not path.exists():
+            np.save(path, near_duplicates.find(self.patches).group)
+        group: NDArray[np.int64] = np.load(path)
+        return group
+
+    @cached_property
+    def clean(self) -> NDArray[np.int64]:
+        """Positions of what the purifier, as it is now, calls clean; kept in the cache."""
+        path = self.cache / f"clean-{ranking.VERSION}-{self.name}.json"
+        if not path.exists():
+            stages = Stages(ranking.SHARES, lambda _stage, _share: None)
+            with tempfile.TemporaryDirectory() as folder:
+                keeper = Checkpoints(Path(folder), "benchmark")
+                found = ranking.rank(self.patches, RankOptions(), keeper, stages)
+            path.write_text(json.dumps([i for i, v in enumerate(found.split.verdict) if v == "clean"]))
+        return np.array(json.loads(path.read_text()), np.int64)
 
 
 def main() -> None:
@@ -93,6 +138,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(TRAINING_SETS), choices=TRAINING_SETS)
     parser.add_argument("--cache", type=Path, default=Path("out/benchmark-cache"))
     parser.add_argument("--out", type=Path, default=Path("out/detect.jsonl"))
+    parser.add_argument("--max-steps", type=int, help="of cdd and reverse; theirs if not given")
     given = parser.parse_args()
     names = list(dict.fromkeys(name for pattern in given.splits for name in split_names(pattern)))
     if not names:
@@ -102,7 +148,7 @@ def main() -> None:
     done = {(row["split"], row["method"], row["trained_on"]) for row in rows}
     for name in names:
         wanted = [(m, of) for m in given.methods for of in given.sets if (name, m, of) not in done]
-        for row in measured(name, wanted, given.cache):
+        for row in measured(name, wanted, given.cache, given.max_steps):
             rows.append(row)
             with given.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -115,64 +161,37 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def measured(name: str, wanted: Sequence[tuple[str, str]], cache: Path) -> Iterator[dict[str, Any]]:
+def measured(
+    name: str, wanted: Sequence[tuple[str, str]], cache: Path, max_steps: int | None
+) -> Iterator[dict[str, Any]]:
     """One row for each method and training set."""
     if not wanted:
         return
-    case = Case(load_split(name), load_split(name, "test"), FeatureCache(cache))
+    case = Case(name, cache)
     masks = np.stack([mask_of(path) for path in case.test.masks])
-    for stages in (False, True):
-        mine = [(method, of) for method, of in wanted if (method in DISTILLED) == stages]
-        if not mine:
-            continue
-        features, unseen = case.features(case.train, stages=stages), case.features(case.test, stages=stages)
-        groups = groups_of(name, case, cache)
-        for method, of in mine:
-            chosen = training_set(of, name, case, cache)
-            data = TrainingSet(
-                subset(features, chosen),
-                NearDuplicates(tuple(features.ids[i] for i in chosen), groups.group[chosen]),
-            )
-            answers = answered(method, data, unseen)
-            row = {"split": name, "method": method, "trained_on": of, "images": len(chosen)}
-            yield row | quality(answers, case.test, masks) | {"cpu_s": round(answers.cpu_s, 1)}
+    for method, of in wanted:
+        stages = method in DISTILLED
+        features, unseen = (case.stages, case.test_stages) if stages else (case.patches, case.test_patches)
+        chosen = training_set(of, case)
+        data = TrainingSet(
+            subset(features, chosen),
+            NearDuplicates(tuple(features.ids[i] for i in chosen), case.group[chosen]),
+        )
+        answers = answered(method, data, unseen, max_steps)
+        row = {"split": name, "method": method, "trained_on": of, "images": len(chosen)}
+        yield row | quality(answers, case.test, masks) | {"cpu_s": round(answers.cpu_s, 1)}
 
 
-def training_set(of: str, name: str, case: Case, cache: Path) -> NDArray[np.int64]:
+def training_set(of: str, case: Case) -> NDArray[np.int64]:
     """Positions of the images."""
+    n = len(case.train.paths)
     if of == "everything":
-        return np.arange(len(case.train.paths))
+        return np.arange(n)
     if of == "true":
         return np.flatnonzero(~case.train.anomalous)
-    clean = clean_set(name, case, cache)
     if of == "ours":
-        return clean
-    return np.sort(np.random.default_rng(0).permutation(len(case.train.paths))[: len(clean)])
-
-
-def clean_set(name: str, case: Case, cache: Path) -> NDArray[np.int64]:
-    """Positions of what the purifier, as it is now, calls clean."""
-    path = cache / f"clean-{ranking.VERSION}-{name}.json"
-    if not path.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            stages = Stages(ranking.SHARES, lambda _stage, _share: None)
-            found = ranking.rank(
-                case.features(case.train, stages=False),
-                RankOptions(),
-                Checkpoints(Path(folder), "benchmark"),
-                stages,
-            )
-        path.write_text(json.dumps([i for i, v in enumerate(found.split.verdict) if v == "clean"]))
-    return np.array(json.loads(path.read_text()), np.int64)
-
-
-def groups_of(name: str, case: Case, cache: Path) -> NearDuplicates:
-    """Near-duplicates as purification finds them."""
-    path = cache / f"groups-{ranking.VERSION}-{name}.npy"
-    features = case.features(case.train, stages=False)
-    if not path.exists():
-        np.save(path, near_duplicates.find(features).group)
-    return NearDuplicates(features.ids, np.load(path))
+        return case.clean
+    return np.sort(np.random.default_rng(0).permutation(n)[: len(case.clean)])
 
 
 def subset(features: PatchFeatures, chosen: NDArray[np.int64]) -> PatchFeatures:
@@ -183,7 +202,7 @@ def subset(features: PatchFeatures, chosen: NDArray[np.int64]) -> PatchFeatures:
     )
 
 
-def answered(method: str, data: TrainingSet, unseen: PatchFeatures) -> Answers:
+def answered(method: str, data: TrainingSet, unseen: PatchFeatures, max_steps: int | None) -> Answers:
     """A detector made of `data`, asked of images it has not seen."""
     began = process_time()
     if method == "nearest":
@@ -194,7 +213,7 @@ def answered(method: str, data: TrainingSet, unseen: PatchFeatures) -> Answers:
     if method == "funad":
         scorer = funad_detector.uncalibrated(data, PRESET, seed=0, keeper=Forgetful())
         return scored(unseen, lambda i: scorer(tiles_of(unseen, i, PRESET.grid)), process_time() - began)
-    student = distilled(method, data)
+    student = distilled(method, data, max_steps)
     shapes = stages_of(PRESET)
 
     def ask(i: int) -> tuple[Tensor, Tensor]:
@@ -205,14 +224,14 @@ def answered(method: str, data: TrainingSet, unseen: PatchFeatures) -> Answers:
     return scored(unseen, ask, process_time() - began)
 
 
-def distilled(method: str, data: TrainingSet) -> nn.Module:
+def distilled(method: str, data: TrainingSet, max_steps: int | None) -> nn.Module:
     trained = CDD.train(
         data,
         PRESET,
         None,
         DISTILLED[method],
         seed=0,
-        budget=Budget(),
+        budget=Budget(max_steps),
         keeper=Forgetful(),
         on_progress=lambda _share: None,
     )

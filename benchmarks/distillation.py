@@ -33,11 +33,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "CDD": {},
     "CDD, 2 domains": {"domains": 2},
     "CDD, 5 domains": {"domains": 5},
-    "CDD, no trim": {"trim": 0.0},
-    "CDD, fixed domains": {"redraw": False},
-    "CDD, fixed, no trim": {"redraw": False, "trim": 0.0},
+    "CDD, drawn targets alone": {"targets": "all"},
+    "CDD, drawn alone, no trim": {"targets": "all", "trim": 0.0},
+    "CDD, redrawn domains": {"redraw": True},
+    "CDD, all redrawn": {"redraw": True, "targets": "all", "trim": 0.1},
+    "CDD, trim .1": {"trim": 0.1},
+    "CDD, trim .3": {"trim": 0.3},
     "CDD, least similar": {"merge": "least_similar"},
-    "CDD, teacher too": {"teacher_weight": 0.5},
 }
 PRESET = preset_named("lite")
 

@@ -48,13 +48,18 @@ class CddOptions(TrainOptions):
     aggregation: bool = Field(True, strict=True, description="Off: plain reverse distillation.")
     domains: Annotated[int, Number] = Field(3, ge=2, le=10, description="K disjoint domains.")
     redraw: bool = Field(
-        True,
+        False,
         strict=True,
         description="Draw the domains anew each epoch, their students starting as copies of the global one. "
         "Off: fixed domains, each with a student of its own throughout.",
     )
     trim: Annotated[float, Number] = Field(
-        0.1, ge=0, le=0.5, description="Share of each domain, the most suspect, that its student skips."
+        0.2, ge=0, le=0.5, description="Share of each domain, the most suspect, that its student skips."
+    )
+    targets: Literal["suspects", "all"] = Field(
+        "suspects",
+        description="Of which images the global student learns what other domains' students draw instead of "
+        "what the teacher sees: of those skipped, or of all.",
     )
     merge: Literal["mean", "least_similar"] = Field(
         "mean", description="How the other domains' students are merged, place by place."

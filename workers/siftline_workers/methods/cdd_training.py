@@ -2,9 +2,10 @@
 
 After Liu, Wang, Leng and Zhang (arXiv 2508.18007), who have released no code; own code, after
 methods-reference 3.4. Each epoch: (1) one student a domain learns to redraw the teacher's features of its own
-images; (2) the global student learns, on all images, what the students of *other* domains redraw: they never
-met this image's anomaly, so what they draw is closer to normal. Without aggregation the global student learns
-from the teacher itself: plain reverse distillation.
+images but the most suspect; (2) the global student learns from the teacher too, but of suspect images what
+students of *other* domains redraw: they never met this image's anomaly, so what they draw is closer to
+normal. Suspect is what other domains' students drew worst in the last epoch; until there was one, everything.
+Without aggregation the global student learns from the teacher alone: plain reverse distillation.
 
 Work is cut into turns of some hundred milliseconds. A turn's pieces run side by side, each on one thread, so
 the outcome does not depend on the number of cores. All that decides what comes next is in `Training.arrays`.
@@ -56,8 +57,9 @@ class CddOptions:
 
     aggregation: bool = True
     domains: int = 3
-    redraw: bool = True
-    trim: float = 0.1
+    redraw: bool = False
+    trim: float = 0.2
+    targets: Literal["suspects", "all"] = "suspects"
     merge: Literal["mean", "least_similar"] = "mean"
     teacher_weight: float = 0.0
     epochs: int | None = None
@@ -107,6 +109,8 @@ class Training:
         while self.epoch < epochs and not self._is_spent(budget):
             epoch = Epoch(self)
             while self.turn < len(epoch.turns) and not self._is_spent(budget):
+                if self.step == 0 and budget.out_of_time():
+                    self.turn = max(self.turn, epoch.first_whole)  # no detector without a single step
                 share = (self.epoch + self.turn / len(epoch.turns)) / epochs
                 epoch.take(self.turn, share, on_progress)
                 self.turn += 1
@@ -117,13 +121,10 @@ class Training:
                 self.outside = self.outside_now.copy()
                 self.epoch, self.turn = self.epoch + 1, 0
         keeper.save(_NAME, self.arrays())
-        if self.step == 0:  # no time for the global student: that of a domain is what there is
-            self.whole.become(self.of_domain[0])
         return self.whole.model.eval().requires_grad_(False).cpu()
 
     def _is_spent(self, budget: Budget) -> bool:
-        begun = self.epoch > 0 or self.turn > 0
-        return self.step == budget.max_steps or (begun and budget.out_of_time())
+        return self.step == budget.max_steps or (self.step > 0 and budget.out_of_time())
 
     def _epochs(self, budget: Budget) -> int:
         steps = len(_batches(self.rows, self.options.batch))
@@ -165,10 +166,16 @@ class Epoch:
         whole = _batches(random.permutation(training.rows), self.options.batch)
         self.domain = np.zeros(0, np.int64)
         """(tiles,)"""
+        self.redrawn = np.zeros(training.features.n_patches, bool)
+        """(tiles,): of which the global student learns what other domains' students draw, not the teacher."""
         first: list[Turn] = []
         if training.of_domain:
             self.domain = self._drawn_domains()
-            first = _side_by_side([_batches(random.permutation(r), self.options.batch) for r in self._kept()])
+            kept = self._kept()
+            self.redrawn[:] = True
+            if training.epoch > 0 and self.options.targets == "suspects":
+                self.redrawn[np.concatenate(kept)] = False
+            first = _side_by_side([_batches(random.permutation(r), self.options.batch) for r in kept])
         self.first_whole = len(first)
         self.turns: list[Turn] = first + [[(-1, rows)] for rows in whole]
         self._targets: tuple[int, Maps] | None = None
@@ -240,7 +247,7 @@ class Epoch:
         return self._targets[1]
 
     def _prepare(self, turn: int) -> None:
-        """What students of other domains draw of a batch, merged; and how far off the teacher that is."""
+        """A batch's targets; and how far off the teacher is what students of other domains draw of it."""
         t = self.training
         rows = self.turns[turn][0][1]
         maps = t.maps(rows)
@@ -248,7 +255,8 @@ class Epoch:
         students = [learner.model.eval() for learner in t.of_domain]
         targets = pseudo_normal(students, maps, domain, self.options.merge)
         t.outside_now[rows] = anomaly_map(maps, targets).amax((1, 2)).cpu().numpy()
-        self._targets = (turn, targets)
+        redrawn = torch.from_numpy(self.redrawn[rows]).to(t.device)[:, None, None, None]
+        self._targets = (turn, [torch.where(redrawn, a, b) for a, b in zip(targets, maps, strict=True)])
 
 
 def _batches(rows: Places, size: int) -> list[Places]:
