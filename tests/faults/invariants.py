@@ -108,7 +108,7 @@ def every_row_has_its_bytes(database: Database, blobs: Path) -> Iterator[str]:
 
 
 def orphans(database: Database, blobs: Path) -> list[str]:
-    """Blobs of no row, of whatever age. Images to score of a job that never was are the sweeper's, in an hour."""
+    """Blobs of no row, of whatever age; images for a job that never was are the sweeper's, in an hour."""
     images = database.rows("SELECT dataset_id, sha256 FROM images")
     wanted = {key(*image) for image in images for key in (image_key, thumbnail_key)}
     wanted |= {scoring_key(*file) for file in database.rows(WAITING_TO_BE_SCORED)}
@@ -116,11 +116,6 @@ def orphans(database: Database, blobs: Path) -> list[str]:
     there = {path.relative_to(blobs).as_posix() for path in blobs.rglob("*") if path.is_file()}
     unclaimed = {key for key in there if key.startswith(SCORING_PREFIX) and key.split("/")[1] not in jobs}
     return sorted(there - wanted - unclaimed)
-
-
-WAITING_TO_BE_SCORED)}
-    there = {path.relative_to(blobs).as_posix() for path in blobs.rglob("*") if path.is_file()}
-    return sorted(there - wanted)
 
 
 WAITING_TO_BE_SCORED = (
