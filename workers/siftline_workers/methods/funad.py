@@ -61,10 +61,13 @@ def pseudo_label_scores(
     start = warm_start.aligned_to(features.ids)
     rows = np.zeros(features.n_patches, np.float32)
     fits = [HeadFit(features, graph, fold != f, options, seed, kept=kept) for f in range(options.folds)]
-    _run_all(fits, start, options, on_progress)
-    for f, fit in enumerate(fits):
-        for i in np.flatnonzero(fold == f):
-            rows[features.offsets[i] : features.offsets[i + 1]] = fit.predict(int(i))
+    _run_all(fits, start, options, lambda share: on_progress(0.9 * share))
+
+    def predict(i: int) -> None:
+        rows[features.offsets[i] : features.offsets[i + 1]] = fits[fold[i]].predict(i)
+
+    # Not in this thread: torch would spread each of these small products over all cores.
+    for_each(predict, 0, features.n_images, lambda share: on_progress(0.9 + 0.1 * share))
     scores = pool_images(rows, features.offsets)
     return FunadScores(ScoredImages(features.ids, scores), rows, sum(fit.suspected for fit in fits))
 
