@@ -1,6 +1,7 @@
 """How well a contaminated set is ranked, counted, split and put to use, beside rivals on the same features.
 
-python -m benchmarks.purify [--splits 'magnetic_tile-rho10-*' ...] [--parts ranking rivals ...] [--out FILE]
+python -m benchmarks.purify [--splits 'magnetic_tile-rho10-*' ...] [--out FILE]
+    [--parts ranking cuts downstream rivals meds released]
 
 One row a split and part, each kept in --out as soon as it is finished and not done again, so a long run can
 be stopped and taken up; rows of another version of the ranking do not count. Then tables: means over seeds,
@@ -49,7 +50,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--splits", nargs="+", default=["*-rho10-seed0"], metavar="PATTERN")
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--parts", nargs="+", default=["ranking"], choices=list(PARTS))
     parser.add_argument("--cache", type=Path, default=Path("out/benchmark-cache"))
     parser.add_argument("--out", type=Path, default=Path("out/purify.jsonl"))
     given = parser.parse_args()
