@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siftline.domain.scores import ScoredImages
-from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.features import LET_GO_IMAGES, PatchFeatures
 from siftline_workers.methods.funad_head import FunadOptions, HeadFit
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
@@ -65,6 +65,8 @@ def pseudo_label_scores(
 
     def predict(i: int) -> None:
         rows[features.offsets[i] : features.offsets[i + 1]] = fits[fold[i]].predict(i)
+        if i % LET_GO_IMAGES == 0:
+            features.let_go()
 
     # Not in this thread: torch would spread each of these small products over all cores.
     for_each(predict, 0, features.n_images, lambda share: on_progress(0.9 + 0.1 * share))
