@@ -4,7 +4,7 @@ After Liu, Wang, Leng and Zhang (arXiv 2508.18007), who have released no code; o
 methods-reference 3.4. Each epoch: (1) one student a domain learns to redraw the teacher's features of its own
 images but the most suspect; (2) the global student learns from the teacher too, but of suspect images what
 students of *other* domains redraw: they never met this image's anomaly, so what they draw is closer to
-normal. Suspect is what other domains' students drew worst in the last epoch; until there was one, everything.
+normal. Suspect is what other domains' students drew worst in the last epoch; in the first, they alone learn.
 Without aggregation the global student learns from the teacher alone: plain reverse distillation.
 
 Work is cut into turns of some hundred milliseconds. A turn's pieces run side by side, each on one thread, so
@@ -42,6 +42,7 @@ from siftline_workers.methods.seeding import Progress
 
 _STEPS = 200  # of the global student, if no number of epochs is asked for
 _MIN_EPOCHS = 4
+_FIRST_PASSES = 6  # over its domain, before a student is asked which images are suspect
 _SAVE_EVERY_S = 10.0
 _NAME = "cdd"
 
@@ -110,7 +111,8 @@ class Training:
             epoch = Epoch(self)
             while self.turn < len(epoch.turns) and not self._is_spent(budget):
                 if self.step == 0 and budget.out_of_time():
-                    self.turn = max(self.turn, epoch.first_whole)  # no detector without a single step
+                    # No detector without a single step.
+                    self.turn = max(self.turn, epoch.first_whole if epoch.teaches else len(epoch.turns) - 1)
                 share = (self.epoch + self.turn / len(epoch.turns)) / epochs
                 epoch.take(self.turn, share, on_progress)
                 self.turn += 1
@@ -129,7 +131,9 @@ class Training:
     def _epochs(self, budget: Budget) -> int:
         steps = len(_batches(self.rows, self.options.batch))
         epochs = self.options.epochs or max(_MIN_EPOCHS, ceil(_STEPS / steps))
-        return epochs if budget.max_steps is None else min(epochs, ceil(budget.max_steps / steps))
+        if budget.max_steps is not None:
+            epochs = min(epochs, ceil(budget.max_steps / steps))
+        return epochs + 1 if self.of_domain else epochs
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All state."""
@@ -168,21 +172,25 @@ class Epoch:
         """(tiles,)"""
         self.redrawn = np.zeros(training.features.n_patches, bool)
         """(tiles,): of which the global student learns what other domains' students draw, not the teacher."""
+        self.teaches = training.epoch > 0 or not training.of_domain
+        """Whether the global student learns; else its turns are only looked at for suspects."""
         first: list[Turn] = []
         if training.of_domain:
             self.domain = self._drawn_domains()
             kept = self._kept()
             self.redrawn[:] = True
-            if training.epoch > 0 and self.options.targets == "suspects":
+            if self.options.targets == "suspects":
                 self.redrawn[np.concatenate(kept)] = False
-            first = _side_by_side([_batches(random.permutation(r), self.options.batch) for r in kept])
+            passes = 1 if self.teaches else _FIRST_PASSES
+            first = _side_by_side([self._passes(random, rows, passes) for rows in kept])
         self.first_whole = len(first)
         self.turns: list[Turn] = first + [[(-1, rows)] for rows in whole]
         self._targets: tuple[int, Maps] | None = None
 
     def take(self, turn: int, share: float, on_progress: Progress) -> None:
         """One turn at `share` of the training, which `on_progress` is told several times a second."""
-        rate = self.options.learning_rate * (1 + cos(pi * share)) / 2
+        done = share if self.teaches else turn / len(self.turns)
+        rate = self.options.learning_rate * (1 + cos(pi * done)) / 2
         if turn == 0 and self.options.redraw:
             # Students that are kept would have met every anomaly after some redraws.
             for student in self.training.of_domain:
@@ -190,6 +198,8 @@ class Epoch:
         work: list[Callable[[], None]]
         if turn < self.first_whole:
             work = [partial(self._teach_domain, k, rows, rate) for k, rows in self.turns[turn]]
+        elif not self.teaches:
+            work = [partial(self._prepare, turn)]
         else:
             work = [partial(self._teach_whole, turn, self._ready_targets(turn), rate)]
             if self.training.of_domain and turn + 1 < len(self.turns):
@@ -218,6 +228,11 @@ class Epoch:
             trimmed = int(self.options.trim * len(ranked)) if t.epoch > 0 else 0
             kept.append(rows[np.isin(t.image[rows], ranked[: len(ranked) - trimmed])])
         return kept
+
+    def _passes(self, random: np.random.Generator, rows: Places, passes: int) -> list[Places]:
+        """Batches of so many passes over the rows, each in another order."""
+        size = self.options.batch
+        return [part for _ in range(passes) for part in _batches(random.permutation(rows), size)]
 
     def _teach_domain(self, k: int, rows: Places, rate: float) -> None:
         maps = self.training.maps(rows)
