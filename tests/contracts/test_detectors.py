@@ -98,10 +98,9 @@ def train(
     data: TrainingSet,
     keeper: MemoryKeeper,
     on_progress: Callable[[float], None] = lambda _share: None,
-    steps: int = STEPS,
 ) -> Trained:
     return method.train(
-        data, LITE, None, {}, seed=3, budget=Budget(max_steps=steps), keeper=keeper, on_progress=on_progress
+        data, LITE, None, {}, seed=3, budget=Budget(max_steps=STEPS), keeper=keeper, on_progress=on_progress
     )  # fmt: skip
 
 
@@ -212,26 +211,18 @@ def false_alarms_expected(calibrated_on: int, fpr: float, unseen: int) -> tuple[
     return int(np.quantile(counts, 0.001)), int(np.quantile(counts, 0.999))
 
 
-def test_the_wanted_share_of_unseen_good_images_is_called_defect(cache_folder: Path) -> None:
-    """Cross-conformal on 160 images, each of another cell. With axes fitted on all folds at once it was 2 %
-    where 10 % was wanted.
+def test_the_wanted_share_of_unseen_good_images_is_called_defect(method: Method, cache_folder: Path) -> None:
+    """With axes fitted on all of FUN-AD's folds at once, 1 % were called at least review where 20 % were
+    wanted.
     """
-    method = DETECTORS["funad"]
     cells = good_cells()
-    features = features_of(method, cells[:160], cache_folder)
-    cells_apart = NearDuplicates(features.ids, np.arange(features.n_images))
-    trained = train(method, TrainingSet(features, cells_apart), MemoryKeeper(), steps=40)
+    features = features_of(method, cells[:100], cache_folder)
+    apart = NearDuplicates(features.ids, np.arange(features.n_images))
+    trained = train(method, TrainingSet(features, apart), MemoryKeeper())
+    calibrated_on = len(trained.out_of_fold.values)
     found = calibrate(trained.out_of_fold.values, target_fpr=0.1, review_fpr=0.2)
-    unseen = features_of(method, cells[160:460], cache_folder)
-    scores = scores_of(trained, unseen)
+    unseen = tiles(cells[100:200])
+    scores = torch.cat([answers(trained, unseen[i : i + 10])[1] for i in range(0, len(unseen), 10)]).numpy()
     for threshold, fpr in ((found.threshold, 0.1), (found.review_threshold, 0.2)):
-        low, high = false_alarms_expected(160, fpr, len(scores))
+        low, high = false_alarms_expected(calibrated_on, fpr, len(scores))
         assert low <= int((scores > threshold).sum()) <= high
-
-
-def scores_of(trained: Trained, features: PatchFeatures) -> NDArray[np.float32]:
-    """By the detector's own scorer, behind the backbone."""
-    scorer: Any = trained.module.get_submodule("scorer")
-    with torch.inference_mode():
-        one = [torch.from_numpy(features.of(i).astype(np.float32))[None] for i in range(features.n_images)]
-        return np.array([float(scorer(patches)[1]) for patches in one], np.float32)
