@@ -47,9 +47,7 @@ def _waiting(job: RunningJob) -> Sequence[JobScore]:
         return job_scores.waiting(session, job.id, limit=AT_ONCE)
 
 
-def _looked_at(
-    job: RunningJob, detector: LoadedDetector, blobs: Blobs, file: JobScore
-) -> dict[str, object]:
+def _looked_at(job: RunningJob, detector: LoadedDetector, blobs: Blobs, file: JobScore) -> dict[str, object]:
     try:
         with blobs.open(scoring_key(job.id, file.number)) as opened:
             content = opened.read()
