@@ -25,7 +25,7 @@ PATIENT_S = 3600.0
 """A lease so long that no worker of a test falls silent, however slow the machine."""
 
 
-def beat(sessions: sessionmaker[Session], name: str, **has: int) -> None:
+def beat(sessions: sessionmaker[Session], name: str, **has: Any) -> None:
     with transaction(sessions) as session:
         workers.beat(session, name, Capacity(**has))
 
