@@ -98,8 +98,7 @@ def rank(
             graph = neighbour_graph(reduced, found, basis, checkpoints, seed=options.seed, progress=progress)
             graph = replace(graph, barred=barred)
         with stages.stage("llbnad") as progress:
-            taught = students and replace(students, barred=barred)
-            subset = _subset_scores(graph, groups, options, checkpoints, progress, students=taught)
+            subset = _subset_scores(graph, groups, options, checkpoints, progress, students=students)
         with stages.stage("padim") as progress:
             places = _place_scores(
                 reduced, groups, barred, seed=options.seed, checkpoints=checkpoints, progress=progress
@@ -118,9 +117,7 @@ def rank(
         with stages.stage("split"):
             fused = _fused(graph, groups, subset, places, pseudo)
             outcome = _split(fused, groups, options, decided)
-            heat = fusion.heat_maps(
-                {"llbnad": subset.patch_scores, "padim": places.patch_scores, "funad": pseudo.patch_scores}
-            )
+            heat = _heat(subset, places, pseudo)
         with stages.stage("explain") as progress:
             looks_clean = np.array([verdict == "clean" for verdict in outcome.verdict])
             oddest = explanations.oddest_patches(
@@ -130,6 +127,12 @@ def rank(
                 reduced, groups, heat, fused.scores, seed=options.seed, on_progress=part(progress, 0.8, 1.0)
             )
     return Ranking(fused, outcome, groups, heat, oddest, alike)
+
+
+def _heat(subset: SubsetScores, places: PlaceScores, pseudo: FunadScores) -> NDArray[np.float32]:
+    """(patches,): what those signals say that look at patches."""
+    scores = {"llbnad": subset.patch_scores, "padim": places.patch_scores, "funad": pseudo.patch_scores}
+    return fusion.heat_maps(scores)
 
 
 def _heeded(
@@ -188,7 +191,7 @@ def _subset_scores(
         found = llbnad.subset_scores(
             graph,
             groups,
-            submodel=students,
+            submodel=students and replace(students, barred=graph.barred),
             repeats=options.partitions,
             subsets=options.subsets,
             seed=options.seed,
