@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -222,5 +223,6 @@ def s3_settings(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-test")
     bucket = f"b{uuid4().hex}"
-    boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
+    with closing(boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")) as client:
+        client.create_bucket(Bucket=bucket)
     return Settings(data_dir=tmp_path / "data", s3_bucket=bucket, s3_endpoint=s3_endpoint, s3_prefix="ours/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
@@ -47,6 +48,7 @@ class DetectorModels(Generic[K]):
         self._most_bytes = most_bytes
         self._entries: dict[K, _Entry] = {}  # the one unused longest comes first
         self._loading: dict[K, asyncio.Task[_Entry]] = {}
+        self._doubted: set[K] = set()  # forgotten while they were being loaded
         self._loads = CapacityLimiter(LOADS_AT_ONCE)  # of their own: a load keeps no other request waiting
 
     async def warm(self, detector_id: K) -> None:
@@ -65,7 +67,9 @@ class DetectorModels(Generic[K]):
             self._make_room()
 
     def forget(self, detector_id: K) -> None:
-        """It was deleted. Whoever is using it may finish."""
+        """It was deleted. Whoever is using it, or waits while it is loaded, may finish."""
+        if detector_id in self._loading:
+            self._doubted.add(detector_id)
         self._entries.pop(detector_id, None)
 
     @property
@@ -111,6 +115,9 @@ class DetectorModels(Generic[K]):
         detector = await to_thread.run_sync(self._load, detector_id, limiter=self._loads)
         log.info("detector %s: loaded in %.1f s", detector_id, time.monotonic() - began)
         entry = self._entries[detector_id] = _Entry(detector, checked_at=began)
+        if detector_id in self._doubted:  # looked at only now: `forget` comes before the line above, or after
+            self._doubted.discard(detector_id)
+            entry.checked_at = -math.inf
         self._make_room()
         return entry
 

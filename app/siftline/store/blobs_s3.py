@@ -4,6 +4,7 @@ Only the configured endpoint is ever asked, for keys that are checked before the
 user names becomes an address. Credentials come from where boto3 looks (AWS_ACCESS_KEY_ID, a role).
 """
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -50,6 +51,7 @@ class S3Blobs:
                 response_checksum_validation="when_required",
             ),
         )
+        weakref.finalize(self, self._client.close)  # its pool would leave connections open
 
     def put(self, key: str, source: Path) -> None:
         name = self._name(key)
