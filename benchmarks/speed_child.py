@@ -85,7 +85,7 @@ def purified(settings: Settings, job_id: UUID) -> Figures:
         meter.report(stage, progress)
         write(stage, progress)
 
-    job.report = report  # type: ignore[method-assign]
+    job.report = report  # type: ignore[method-assign]  # to be told each stage
     purify.run(job)
     meter.end()
     return meter.figures

@@ -155,7 +155,7 @@ def _hnsw(dim: int) -> Any:
 class _Forgetful:
     """A Keeper that keeps nothing."""
 
-    def load(self, name: str) -> Mapping[str, NDArray[Any]] | None:  # noqa: ARG002
+    def load(self, name: str) -> Mapping[str, NDArray[Any]] | None:  # noqa: ARG002 - the protocol names it
         return None
 
     def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -189,7 +189,7 @@ def compare_heads(
         bank_s.append(thread_time() - start)
         return bank
 
-    release._bank = timed  # type: ignore[method-assign]
+    release._bank = timed  # type: ignore[method-assign]  # to time it
     began = thread_time()
     release.run(lambda: False, lambda _step: None)
     step_s = (thread_time() - began) / steps

@@ -31,7 +31,7 @@ def test_no_key_and_no_password_is_logged(settings: Settings, caplog: pytest.Log
         answer = api.post("/signin", data={"key": key}, follow_redirects=False)
         cookie = answer.cookies["siftline_session"]
         api.app.state.parts.keyring._sessions = None  # type: ignore[attr-defined]  # what nobody foresaw
-        api.app.state.parts.keyring.forget()  # type: ignore[attr-defined]
+        api.app.state.parts.keyring.forget()  # type: ignore[attr-defined]  # TestClient types any app
         assert api.get("/datasets", headers=bearer(key)).status_code == 500
     assert "failed" in caplog.text
     said = caplog.text + str([vars(record) for record in caplog.records])
