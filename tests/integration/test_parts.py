@@ -12,7 +12,7 @@ from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.dispatch import silent
-from siftline.domain.jobs import JobKind, Lane
+from siftline.domain.jobs import JobKind, Lane, Work
 from siftline.settings import Settings
 from siftline.store import jobs, parts
 from siftline.store.parts import Part
@@ -21,10 +21,12 @@ from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import Supervisor
 from siftline_workers.methods.backbones import Backbone, load_backbone, preset_named
 from siftline_workers.pipeline import dataset_images
+from siftline_workers.pipeline import helper as helping
 from siftline_workers.pipeline import parts as pipeline
 from siftline_workers.pipeline.dataset_images import DatasetImages
 from siftline_workers.pipeline.extract import extract
 from siftline_workers.pipeline.feature_cache import FeatureCache
+from siftline_workers.pipeline.helper import Helper
 from siftline_workers.running import RunningJob
 from tests.integration.api.conftest import encoded, made, open_client
 from tests.integration.job_steps import add_job, claim, read
@@ -77,9 +79,8 @@ def test_an_idle_worker_extracts_what_another_has_not_come_to(
     job: RunningJob, lite: Backbone, tmp_path: Path
 ) -> None:
     found = images(job)
-    with pipeline.offered(job, found, lite):
-        while help_next(helper(job), HEAVY, threading.Event()):
-            pass
+    with pipeline.offered(job, pipeline.of_extraction(job, found, lite)):
+        assert help_next(helper(job), HEAVY, threading.Event())
         assert extracted(job, lite) == list(range(SIZE, IMAGES)), "its first part is the job's own"
         shared = extract(found.stored, lite, FeatureCache(job.settings.features_dir), lambda _: None)
     alone = extract(found.stored, lite, FeatureCache(tmp_path / "alone"), lambda _: None)
@@ -91,31 +92,31 @@ def test_an_idle_worker_extracts_what_another_has_not_come_to(
 def test_what_is_extracted_already_is_not_offered(job: RunningJob, lite: Backbone) -> None:
     found = images(job)
     extract(found.stored[: 2 * SIZE], lite, FeatureCache(job.settings.features_dir), lambda _: None)
-    with pipeline.offered(job, found, lite), reading(job.sessions) as session:
+    with pipeline.offered(job, pipeline.of_extraction(job, found, lite)), reading(job.sessions) as session:
         assert parts.next_free(session, HEAVY) is None, "the one part left is the job's own"
 
 
 @SQLITE
 @pytest.mark.parametrize("why", ["withdrawn", "cancelled", "stopped"])
 def test_a_helper_leaves_off_when_it_is_not_wanted(job: RunningJob, lite: Backbone, why: str) -> None:
-    part, stop = Part(job.id, SIZE, IMAGES), threading.Event()
+    part, stop = Part(job.id, Work.EXTRACT, SIZE, IMAGES), threading.Event()
     with transaction(job.sessions) as session:
         parts.offer(session, [part])
         assert parts.take(session, part, "helper")
         if why == "withdrawn":
-            assert parts.withdraw(session, job.id) == 1
+            assert parts.withdraw(session, job.id, job.owner) == 1
         if why == "cancelled":
             jobs.request_cancel(session, job.id)
     if why == "stopped":
         stop.set()
-    pipeline.extract_part(part, job.settings, job.sessions, stop)
+    helping.run(Helper(part, "helper", job.settings, job.sessions, stop))
     assert extracted(job, lite) == []
 
 
 @contextmanager
 def offered(sessions: sessionmaker[Session], job_id: UUID, *starts: int) -> Iterator[Session]:
     with transaction(sessions) as session:
-        parts.offer(session, [Part(job_id, start, start + SIZE) for start in starts])
+        parts.offer(session, [Part(job_id, Work.EXTRACT, start, start + SIZE) for start in starts])
         yield session
 
 
@@ -127,20 +128,20 @@ def test_a_part_goes_to_one_worker_and_the_last_one_first(sessions: sessionmaker
     with transaction(sessions) as session:
         assert parts.next_free(session, [Lane.LIGHT, Lane.GPU]) is None
         last = parts.next_free(session, HEAVY)
-        assert last == Part(job_id, 24, 32)
+        assert last == Part(job_id, Work.EXTRACT, 24, 32)
         assert parts.take(session, last, "one")
         assert not parts.take(session, last, "other")
-        assert parts.next_free(session, HEAVY) == Part(job_id, 16, 24)
+        assert parts.next_free(session, HEAVY) == Part(job_id, Work.EXTRACT, 16, 24)
 
 
 def test_another_attempt_offers_what_nobody_has_taken(sessions: sessionmaker[Session]) -> None:
     job_id = add_job(sessions)
     claim(sessions, job_id)
     with offered(sessions, job_id, 8, 16) as session:
-        assert parts.take(session, Part(job_id, 16, 24), "one that died")
+        assert parts.take(session, Part(job_id, Work.EXTRACT, 16, 24), "one that died")
     with offered(sessions, job_id, 8, 16) as session:
-        assert parts.next_free(session, HEAVY) == Part(job_id, 8, 16)
-        assert parts.withdraw(session, job_id) == 1
+        assert parts.next_free(session, HEAVY) == Part(job_id, Work.EXTRACT, 8, 16)
+        assert parts.withdraw(session, job_id, "me") == 1
 
 
 def test_what_a_cancelled_job_offered_is_forgotten(sessions: sessionmaker[Session]) -> None:
@@ -152,6 +153,6 @@ def test_what_a_cancelled_job_offered_is_forgotten(sessions: sessionmaker[Sessio
     with transaction(sessions) as session:
         jobs.request_cancel(session, job_id)
         parts.forget_finished(session)
-        assert parts.withdraw(session, job_id) == 0
+        assert parts.withdraw(session, job_id, "me") == 0
     with reading(sessions) as session:
-        assert parts.next_free(session, HEAVY) == Part(other, 8, 16)
+        assert parts.next_free(session, HEAVY) == Part(other, Work.EXTRACT, 8, 16)

@@ -29,6 +29,7 @@ from siftline_workers.methods.detectors import (
     TrainingSet,
 )
 from siftline_workers.methods.engines import TorchEngine
+from siftline_workers.methods.pieces import Share, alone
 from siftline_workers.methods.seeding import Progress
 from siftline_workers.running import RunningJob
 from tests.integration.api.conftest import made
@@ -112,6 +113,7 @@ class MeanPatch:
         budget: Budget,
         keeper: Keeper,
         on_progress: Progress,
+        share: Share = alone,
     ) -> Trained:
         features = data.features
         if features.n_images < 12:

@@ -19,7 +19,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.errors import OutOfResources, SiftlineError, Unavailable
-from siftline.domain.jobs import JobKind
+from siftline.domain.jobs import JobKind, Work
 from siftline.logs import process_is_about, set_up_logging
 from siftline.settings import Settings
 from siftline.store import jobs
@@ -65,13 +65,13 @@ def score(job: RunningJob) -> None:
     pipeline.run(job)
 
 
-def extract_part(
-    part: Part, settings: Settings, sessions: sessionmaker[Session], stop: threading.Event
+def help_with(
+    part: Part, worker_id: str, settings: Settings, sessions: sessionmaker[Session], stop: threading.Event
 ) -> None:
     """Not a job, but help with one that somebody else runs."""
-    from siftline_workers.pipeline import parts as pipeline  # noqa: PLC0415 - as above
+    from siftline_workers.pipeline import helper as pipeline  # noqa: PLC0415 - as above
 
-    pipeline.extract_part(part, settings, sessions, stop)
+    pipeline.run(pipeline.Helper(part, worker_id, settings, sessions, stop))
 
 
 JOBS: Mapping[JobKind, JobFunction] = {
@@ -101,7 +101,9 @@ def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
     process_is_about(job_id=str(row.id), request_id=row.request_id)
     try:
         if "part" in order:
-            extract_part(Part(job_id, *order["part"]), settings, sessions, stop)
+            work, start, end = order["part"]
+            part = Part(job_id, Work(work), start, end)
+            help_with(part, order["worker"], settings, sessions, stop)
         else:
             claim = jobs.Claim(job_id, order["owner"], order["attempt"])
             job = RunningJob(row, claim, settings, sessions, stop)

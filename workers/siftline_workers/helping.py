@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def help_next(supervisor: Supervisor, lanes: Collection[Lane], stop: threading.Event) -> bool:
-    """Do a part of a running job of these lanes; False when nobody wants help.
+    """Do a part of a running job of these lanes, and then others like it; False when nobody wants help.
 
     Leaves off when `stop` is set, and when a job of these lanes is waiting: that one counts more.
     """
@@ -36,9 +36,10 @@ def help_next(supervisor: Supervisor, lanes: Collection[Lane], stop: threading.E
 
 
 def _see_through(supervisor: Supervisor, part: Part, lanes: Collection[Lane], stop: threading.Event) -> None:
-    log.info("job %s: helping with images %d to %d", part.job_id, part.start, part.stop)
+    log.info("job %s: helping with %s, part %d to %d", part.job_id, part.work, part.start, part.stop)
     asked_at: float | None = None
-    with supervisor.start(part.job_id, part=[part.start, part.stop]) as child:
+    order = {"part": [part.work, part.start, part.stop], "worker": supervisor.worker_id}
+    with supervisor.start(part.job_id, **order) as child:
         try:
             while not _ended(child, supervisor.settings.poll_s):
                 if asked_at is None and (stop.is_set() or _job_is_waiting(supervisor, lanes)):

@@ -61,6 +61,11 @@ class RunningJob:
         self._began_at = time.monotonic()
         self._peak_bytes = 0
 
+    @property
+    def owner(self) -> str:
+        """Who runs this attempt."""
+        return self._claim.owner
+
     def report(self, stage: str, progress: float) -> None:
         """Tell how far the whole job is, 0 to 1. Call it often: it writes every half second at most."""
         if self._stop.is_set():

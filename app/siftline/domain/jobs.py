@@ -25,6 +25,17 @@ class JobKind(StrEnum):
     """More images than are scored while a request waits."""
 
 
+class Work(StrEnum):
+    """What a running job may have other workers do for it."""
+
+    EXTRACT = "extract"
+    """Features of images."""
+    STUDENT = "student"
+    """LLBNAD's sub-models that are students."""
+    DOMAIN = "domain"
+    """CDD's students of one domain each."""
+
+
 class Lane(StrEnum):
     """What a job waits for. Every worker says which lanes it serves; a job never changes its lane."""
 

@@ -36,6 +36,7 @@ from siftline_workers.methods.distillation import (
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.parallel import for_each
+from siftline_workers.methods.pieces import Share, alone
 from siftline_workers.methods.seeding import Progress
 from siftline_workers.methods.weights import sha256_of
 
@@ -68,6 +69,7 @@ class Cdd:
         budget: Budget,
         keeper: Keeper,
         on_progress: Progress,
+        share: Share = alone,
     ) -> Trained:
         """As `detectors.Method.train`. The map's grid is that of the teacher's finest stage."""
         stages = stages_of(preset)
@@ -78,11 +80,13 @@ class Cdd:
             )
         held_out = _held_out(data, chosen, seed)
         training = Training(data, np.flatnonzero(~held_out), stages, chosen, seed)
-        student = training.run(budget, keeper, lambda share: on_progress((1 - _CALIBRATION_SHARE) * share))
+        student = training.run(
+            budget, keeper, lambda done: on_progress((1 - _CALIBRATION_SHARE) * done), share
+        )
         calibration = np.flatnonzero(held_out)
         scores = image_scores(
             data.features, calibration, stages, student,
-            lambda share: on_progress(1 - _CALIBRATION_SHARE * (1 - share)),
+            lambda done: on_progress(1 - _CALIBRATION_SHARE * (1 - done)),
         )  # fmt: skip
         teacher = Teacher(load_embedder(preset, weights), stages)
         return Trained(

@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siftline_workers.methods.aggregation import pseudo_normal, trusted_distance
+from siftline_workers.methods.cdd_turns import Places, Turn, batches, side_by_side
+from siftline_workers.methods.cdd_warm_up import Lesson, WarmUp
 from siftline_workers.methods.detectors import Budget, CurvePoint, Keeper, TrainingSet
 from siftline_workers.methods.distillation import (
     Stages,
@@ -38,6 +40,7 @@ from siftline_workers.methods.learner import Learner, drawn
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.parallel import for_each
+from siftline_workers.methods.pieces import Share, alone
 from siftline_workers.methods.seeding import Progress
 
 _STEPS = 200  # of the global student, if no number of epochs is asked for
@@ -46,10 +49,7 @@ _FIRST_PASSES = 6  # over its domain, before a student is asked which images are
 _SAVE_EVERY_S = 10.0
 _NAME = "cdd"
 
-Places = NDArray[np.int64]
 Maps = list[Tensor]
-Turn = list[tuple[int, Places]]
-"""Steps to be made side by side: which domain's student, on which tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,7 @@ class Training:
         )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         domains = options.domains if options.aggregation else 0
-        # All begin as one and the same student.
-        self.whole, *self.of_domain = (
-            Learner(new_student(stages, options.blocks, torch.Generator().manual_seed(seed)).to(self.device))
-            for _ in range(1 + domains)
-        )
+        self.whole, *self.of_domain = (self._fresh() for _ in range(1 + domains))
         self.outside = np.zeros(features.n_patches, np.float32)
         """(tiles,): how far each was, last epoch, from what the students of other domains drew of it."""
         self.outside_now = self.outside.copy()
@@ -101,20 +97,31 @@ class Training:
         self.curve: list[CurvePoint] = []
         self.epoch = self.turn = self.step = 0
 
-    def run(self, budget: Budget, keeper: Keeper, on_progress: Progress) -> Student:
+    def _fresh(self) -> Learner:
+        """All begin as one and the same student."""
+        random = torch.Generator().manual_seed(self.seed)
+        return Learner(new_student(self.stages, self.options.blocks, random).to(self.device))
+
+    def run(self, budget: Budget, keeper: Keeper, on_progress: Progress, share: Share = alone) -> Student:
         """The student after the last epoch, or when the budget is used up. `on_progress` may raise."""
+        epochs = self._epochs(budget)
         if (kept := keeper.load(_NAME)) is not None:
             self.restore(kept)
+        elif self.of_domain:
+            first = Epoch(self)
+            warm_up = WarmUp(self._fresh, self.teach, first.lessons(), keeper, budget.out_of_time)
+            self.turn = first.first_whole
+            part = self.turn / len(first.turns) / epochs
+            warm_up.run(self.of_domain, share, lambda done: on_progress(done * part))
         saved = monotonic()
-        epochs = self._epochs(budget)
         while self.epoch < epochs and not self._is_spent(budget):
             epoch = Epoch(self)
             while self.turn < len(epoch.turns) and not self._is_spent(budget):
                 if self.step == 0 and budget.out_of_time():
                     # No detector without a single step.
                     self.turn = max(self.turn, epoch.first_whole if epoch.teaches else len(epoch.turns) - 1)
-                share = (self.epoch + self.turn / len(epoch.turns)) / epochs
-                epoch.take(self.turn, share, on_progress)
+                done = (self.epoch + self.turn / len(epoch.turns)) / epochs
+                epoch.take(self.turn, done, on_progress)
                 self.turn += 1
                 if monotonic() - saved > _SAVE_EVERY_S:
                     keeper.save(_NAME, self.arrays())
@@ -129,7 +136,7 @@ class Training:
         return self.step == budget.max_steps or (self.step > 0 and budget.out_of_time())
 
     def _epochs(self, budget: Budget) -> int:
-        steps = len(_batches(self.rows, self.options.batch))
+        steps = len(batches(self.rows, self.options.batch))
         epochs = self.options.epochs or max(_MIN_EPOCHS, ceil(_STEPS / steps))
         if budget.max_steps is not None:
             epochs = min(epochs, ceil(budget.max_steps / steps))
@@ -157,6 +164,11 @@ class Training:
     def _learners(self) -> list[tuple[str, Learner]]:
         return [("whole", self.whole)] + [(f"domain-{k}", s) for k, s in enumerate(self.of_domain)]
 
+    def teach(self, student: Learner, rows: Places, rate: float) -> None:
+        """A step of a domain's student."""
+        maps = self.maps(rows)
+        student.step(lambda model: distance(maps, drawn(model, maps)), rate)
+
     def maps(self, rows: Places) -> Maps:
         return self.stages.maps(torch.from_numpy(self.features.patches[rows]).to(self.device))
 
@@ -167,7 +179,7 @@ class Epoch:
     def __init__(self, training: Training) -> None:
         self.training, self.options = training, training.options
         random = np.random.default_rng([training.seed, training.epoch])
-        whole = _batches(random.permutation(training.rows), self.options.batch)
+        whole = batches(random.permutation(training.rows), self.options.batch)
         self.domain = np.zeros(0, np.int64)
         """(tiles,)"""
         self.redrawn = np.zeros(training.features.n_patches, bool)
@@ -182,22 +194,33 @@ class Epoch:
             if self.options.targets == "suspects":
                 self.redrawn[np.concatenate(kept)] = False
             passes = 1 if self.teaches else _FIRST_PASSES
-            first = _side_by_side([self._passes(random, rows, passes) for rows in kept])
+            first = side_by_side([self._passes(random, rows, passes) for rows in kept])
         self.first_whole = len(first)
         self.turns: list[Turn] = first + [[(-1, rows)] for rows in whole]
         self._targets: tuple[int, Maps] | None = None
 
+    def lessons(self) -> list[list[Lesson]]:
+        """Of the first epoch: what each domain's student learns, all of it before the suspects are named."""
+        of_domain: list[list[Lesson]] = [[] for _ in self.training.of_domain]
+        for turn in range(self.first_whole):
+            for k, rows in self.turns[turn]:
+                of_domain[k].append((rows, self._rate(turn / len(self.turns))))
+        return of_domain
+
+    def _rate(self, done: float) -> float:
+        return self.options.learning_rate * (1 + cos(pi * done)) / 2
+
     def take(self, turn: int, share: float, on_progress: Progress) -> None:
         """One turn at `share` of the training, which `on_progress` is told several times a second."""
-        done = share if self.teaches else turn / len(self.turns)
-        rate = self.options.learning_rate * (1 + cos(pi * done)) / 2
+        rate = self._rate(share)
         if turn == 0 and self.options.redraw:
             # Students that are kept would have met every anomaly after some redraws.
             for student in self.training.of_domain:
                 student.become(self.training.whole)
         work: list[Callable[[], None]]
         if turn < self.first_whole:
-            work = [partial(self._teach_domain, k, rows, rate) for k, rows in self.turns[turn]]
+            t = self.training
+            work = [partial(t.teach, t.of_domain[k], rows, rate) for k, rows in self.turns[turn]]
         elif not self.teaches:
             work = [partial(self._prepare, turn)]
         else:
@@ -232,11 +255,7 @@ class Epoch:
     def _passes(self, random: np.random.Generator, rows: Places, passes: int) -> list[Places]:
         """Batches of so many passes over the rows, each in another order."""
         size = self.options.batch
-        return [part for _ in range(passes) for part in _batches(random.permutation(rows), size)]
-
-    def _teach_domain(self, k: int, rows: Places, rate: float) -> None:
-        maps = self.training.maps(rows)
-        self.training.of_domain[k].step(lambda student: distance(maps, drawn(student, maps)), rate)
+        return [part for _ in range(passes) for part in batches(random.permutation(rows), size)]
 
     def _teach_whole(self, turn: int, targets: Maps, rate: float) -> None:
         t = self.training
@@ -272,20 +291,3 @@ class Epoch:
         t.outside_now[rows] = anomaly_map(maps, targets).amax((1, 2)).cpu().numpy()
         redrawn = torch.from_numpy(self.redrawn[rows]).to(t.device)[:, None, None, None]
         self._targets = (turn, [torch.where(redrawn, a, b) for a, b in zip(targets, maps, strict=True)])
-
-
-def _batches(rows: Places, size: int) -> list[Places]:
-    """Near-equal batches of about `size`: none of them too small for a batch norm."""
-    return [part for part in np.array_split(rows, max(1, round(len(rows) / size))) if len(part) > 1]
-
-
-def _side_by_side(batches: list[list[Places]]) -> list[Turn]:
-    """Turns of two domains each, a step of each; the same whatever the number of cores."""
-    steps = [(step, k, rows) for k, mine in enumerate(batches) for step, rows in enumerate(mine)]
-    turns: list[Turn] = []
-    for _, k, rows in sorted(steps, key=lambda item: item[:2]):
-        if turns and len(turns[-1]) < 2 and turns[-1][0][0] != k:
-            turns[-1].append((k, rows))
-        else:
-            turns.append([(k, rows)])
-    return turns

@@ -11,30 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.backbones import Backbone, Preset
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.pieces import Keeper, Share, alone
 from siftline_workers.methods.seeding import Progress
+
+__all__ = ["Budget", "CurvePoint", "Keeper", "Method", "TooFewImages", "Trained", "TrainingSet"]
 
 
 class TooFewImages(ValueError):
     """The set is too small for the method. The message says how many it needs and is for users."""
-
-
-class Keeper(Protocol):
-    """Where a training keeps its state, so that one that was killed goes on where it stood."""
-
-    def load(self, name: str) -> Mapping[str, NDArray[Any]] | None:
-        """What was saved last under `name`; None if nothing was, or it is torn."""
-        ...
-
-    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Whole or not at all; replaces what was saved under `name` before."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +83,11 @@ class Method(Protocol):
         budget: Budget,
         keeper: Keeper,
         on_progress: Progress,
+        share: Share = alone,
     ) -> Trained:
         """`options` are the method's own of `siftline.schemas`, as plain values.
+
+        What falls into pieces that do not depend on each other goes through `share`.
 
         `on_progress` may raise to cancel. Whatever `keeper` holds of an earlier, killed attempt is used, with
         the same outcome as without the kill. Raises TooFewImages.

@@ -23,6 +23,7 @@ from siftline_workers.methods.funad_detector_network import FunadNetwork
 from siftline_workers.methods.funad_faithful import FaithfulOptions, FaithfulTraining
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.parallel import for_each
+from siftline_workers.methods.pieces import Share, alone
 from siftline_workers.methods.seeding import Progress, ignore_progress
 
 _FOLDS = 5
@@ -48,6 +49,7 @@ class Funad:
         budget: Budget,
         keeper: Keeper,
         on_progress: Progress,
+        share: Share = alone,  # noqa: ARG002  # nothing here is worth it yet
     ) -> Trained:
         """As `detectors.Method.train`. With `faithful`, by the release's rules: see funad_faithful."""
         run = _Run(data, preset.grid, _folds(data, seed), seed, budget, keeper, on_progress)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
@@ -60,9 +61,14 @@ class Checkpoints:
             # A disk that was full or lost power may leave a torn file behind; the piece is simply done again.
             return None
 
+    def has(self, name: str) -> bool:
+        """Whether `name` was saved, without reading it."""
+        return (self.folder / f"{name}.npz").exists()
+
     def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replaces what was saved under `name` before."""
-        unfinished = self.folder / f"{name}.{os.getpid()}.tmp"
+        # Not by the process id: in two containers that share the folder it may be the same.
+        unfinished = self.folder / f"{name}.{uuid4().hex}.tmp"
         while True:
             # Another run of the same work may have ended and cleared the folder, or does while this writes.
             self.folder.mkdir(parents=True, exist_ok=True)

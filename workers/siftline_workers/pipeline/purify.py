@@ -31,6 +31,7 @@ from siftline_workers.pipeline.graph import Basis
 from siftline_workers.pipeline.incremental import Growth
 from siftline_workers.pipeline.ranking import Ranking, RankOptions
 from siftline_workers.pipeline.stages import Progress, Stages, part
+from siftline_workers.pipeline.submodels import StudentPieces, as_planned
 from siftline_workers.running import RunningJob
 
 SHARES = {
@@ -52,17 +53,17 @@ def run(job: RunningJob) -> None:
     options = PurifyOptions.model_validate(job.params)
     stages = Stages(SHARES, job.report)
     with stages.stage("load"):
-        found = dataset_images.load(job.dataset_id, job.settings, job.sessions)
-        backbone = dataset_images.named_backbone(options.backbone, job.settings)
-        found, growth = _basis(job, options, backbone, found)
-    with stages.stage("extract") as progress, parts.offered(job, found, backbone):
+        found, backbone, growth = _loaded(job, options)
+    offers = parts.of_extraction(job, found, backbone)
+    with stages.stage("extract") as progress, parts.offered(job, offers):
         own = 1.0 if options.submodels == "memory" else 0.5
         features = dataset_images.features_of(found, backbone, job.settings, part(progress, 0.0, own))
         students = _students(options, found, backbone, job.settings, part(progress, own, 1.0))
     pieces, checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)
     chosen = RankOptions(**options.model_dump(exclude={"backbone", "submodels"}))
+    share = parts.sharing(job, checkpoints, len(found.stored))
     ranked = ranking.rank(
-        features, chosen, checkpoints, stages, found.decided, basis=pieces, students=students
+        features, chosen, checkpoints, stages, found.decided, basis=pieces, students=students, share=share
     )
     with stages.stage("write"):
         version = _version(options, backbone, ranked, stages.seconds)
@@ -73,6 +74,23 @@ def run(job: RunningJob) -> None:
         told = {} if growth is None else growth.described(len(items))
         job.succeed(lambda session: _write(session, job, version, items) | told)
     checkpoints.clear()
+
+
+def students_of(job: RunningJob, progress: Progress) -> tuple[StudentPieces, Checkpoints] | None:
+    """What a helper takes to train some of the job's sub-models; None where the job keeps it elsewhere."""
+    options = PurifyOptions.model_validate(job.params)
+    found, backbone, growth = _loaded(job, options)
+    students = _students(options, found, backbone, job.settings, progress)
+    checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)[1]
+    pieces = None if students is None else as_planned(students, checkpoints)
+    return None if pieces is None else (pieces, checkpoints)
+
+
+def _loaded(job: RunningJob, options: PurifyOptions) -> tuple[DatasetImages, Backbone, Growth | None]:
+    found = dataset_images.load(job.dataset_id, job.settings, job.sessions)
+    backbone = dataset_images.named_backbone(options.backbone, job.settings)
+    found, growth = _basis(job, options, backbone, found)
+    return found, backbone, growth
 
 
 def _students(

@@ -25,11 +25,13 @@ from siftline_workers.methods.explanations import OddestPatches
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.funad import FunadScores
 from siftline_workers.methods.fusion import FusedScores
-from siftline_workers.methods.llbnad import SubsetScores
+from siftline_workers.methods.llbnad import SubModel, SubsetScores
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
 from siftline_workers.methods.padim import PlaceScores
+from siftline_workers.methods.pieces import Share, alone
 from siftline_workers.methods.students import StudentSubModel
+from siftline_workers.pipeline import submodels
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.graph import Basis, grouped, neighbour_graph, projected
 from siftline_workers.pipeline.stages import Progress, Stages, part
@@ -79,10 +81,12 @@ def rank(
     *,
     basis: Basis | None = None,
     students: StudentSubModel | None = None,
+    share: Share = alone,
 ) -> Ranking:
     """Score, fuse, split and explain. Deterministic; the order of the images changes nothing.
 
-    Without a `basis` all images are their own. LLBNAD's sub-models are memories unless `students` are given.
+    Without a `basis` all images are their own. LLBNAD's sub-models are memories unless `students` are given;
+    those are trained through `share`.
     `decided` says of some images whether a person called them anomalous: then they are never evidence of what
     is normal, and otherwise always. An image's own score still comes from what never saw it.
     Whatever `stages` raises to cancel leaves here as it is, with the finished pieces kept.
@@ -98,7 +102,9 @@ def rank(
             graph = neighbour_graph(reduced, found, basis, checkpoints, seed=options.seed, progress=progress)
             graph = replace(graph, barred=barred)
         with stages.stage("llbnad") as progress:
-            subset = _subset_scores(graph, groups, options, checkpoints, progress, students=students)
+            subset = _subset_scores(
+                graph, groups, options, checkpoints, progress, students=students, share=share
+            )
         with stages.stage("padim") as progress:
             places = _place_scores(
                 reduced, groups, barred, seed=options.seed, checkpoints=checkpoints, progress=progress
@@ -186,12 +192,27 @@ def _subset_scores(
     progress: Progress,
     *,
     students: StudentSubModel | None,
+    share: Share,
 ) -> SubsetScores:
+    def ready() -> SubModel | None:
+        if students is None:
+            return None
+        pieces = submodels.planned(
+            students,
+            groups,
+            graph.barred,
+            partitions=options.partitions,
+            subsets=options.subsets,
+            seed=options.seed,
+            checkpoints=checkpoints,
+        )
+        return submodels.trained(pieces, checkpoints, share, progress)
+
     def score() -> Arrays:
         found = llbnad.subset_scores(
             graph,
             groups,
-            submodel=students and replace(students, barred=graph.barred),
+            submodel=ready(),
             repeats=options.partitions,
             subsets=options.subsets,
             seed=options.seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.detectors import Budget, CurvePoint, TooFewImages, Trained, TrainingSet
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.onnx_export import Parity
-from siftline_workers.pipeline import clean_set, detector_files, export, training_order
+from siftline_workers.methods.pieces import Share
+from siftline_workers.pipeline import clean_set, detector_files, export, parts, training_order
 from siftline_workers.pipeline.checkpoints import Checkpoints, content_key
 from siftline_workers.pipeline.clean_set import CleanSet
 from siftline_workers.pipeline.extract import ExtractionFailed, extract
@@ -68,8 +69,9 @@ def run(job: RunningJob) -> None:
     del extractor  # training needs the memory of the compiled network
     lineage = training_order.lineage(order, clean)
     checkpoints = _checkpoints(job, order, clean, lineage)
+    share = parts.sharing(job, checkpoints, len(clean.images))
     with stages.stage("train") as progress:
-        trained = _trained(order, TrainingSet(features, clean.groups), checkpoints, progress)
+        trained = _trained(order, TrainingSet(features, clean.groups), checkpoints, progress, share)
     with stages.stage("calibrate"):
         calibration = _calibrated(order, trained)
         card = _card(job, order, trained, calibration)
@@ -84,6 +86,20 @@ def run(job: RunningJob) -> None:
             _report(outcome, parity, stages)
             job.succeed(lambda session: _write(session, job, outcome))
     checkpoints.clear()
+
+
+def again(job: RunningJob, under: Callable[[Checkpoints], None], share: Share, progress: Progress) -> None:
+    """The training up to what goes through `share`, for a helper: to be left by what `share` raises.
+
+    `under` is told where the job's checkpoints are.
+    """
+    order, extractor = training_order.read(job)
+    clean = clean_set.load(job.sessions, open_blobs(job.settings), order.dataset_id, order.version)
+    features = _features(job, clean, extractor, progress)
+    del extractor
+    checkpoints = _checkpoints(job, order, clean, training_order.lineage(order, clean))
+    under(checkpoints)
+    _trained(order, TrainingSet(features, clean.groups), checkpoints, progress, share)
 
 
 def _features(job: RunningJob, clean: CleanSet, extractor: Backbone, progress: Progress) -> PatchFeatures:
@@ -113,7 +129,9 @@ def _checkpoints(job: RunningJob, order: Order, clean: CleanSet, lineage: Lineag
     return Checkpoints(job.settings.work_dir, key)
 
 
-def _trained(order: Order, data: TrainingSet, keeper: Checkpoints, progress: Progress) -> Trained:
+def _trained(
+    order: Order, data: TrainingSet, keeper: Checkpoints, progress: Progress, share: Share
+) -> Trained:
     options = order.options
     # An attempt whose worker died is not counted: its successor takes over its steps, but not its time.
     ends_at = None if options.max_minutes is None else time.monotonic() + 60 * options.max_minutes
@@ -131,6 +149,7 @@ def _trained(order: Order, data: TrainingSet, keeper: Checkpoints, progress: Pro
             budget=Budget(options.max_steps, out_of_time),
             keeper=keeper,
             on_progress=progress,
+            share=share,
         )
     except TooFewImages as error:
         raise Unprocessable(str(error)) from error

@@ -66,14 +66,15 @@ class JobMove(Base):
 
 
 class JobPart(Base):
-    """Images that a running job is going to read, which another worker may read for it beforehand."""
+    """Work that a running job has before it and another worker may do for it beforehand."""
 
     __tablename__ = "job_parts"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    work: Mapped[str] = mapped_column(String(16), primary_key=True)
     start: Mapped[int] = mapped_column(primary_key=True)
     stop: Mapped[int]
-    """The images from `start` on, without `stop`, in the order of their content."""
+    """Pieces from `start` on, without `stop`; of an extraction, images in the order of their content."""
     taken_by: Mapped[str | None] = mapped_column(String(100))
 
 
