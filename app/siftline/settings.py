@@ -1,15 +1,17 @@
 """Every setting of the service, read once at the edge and passed in."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from siftline.domain.jobs import Lane
 
 GIB = 1024**3
 MIB = 1024**2
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+BucketFolder = Annotated[str, Field(pattern=rf"^{BUCKET}(/[^/\x00-\x1f\x7f%?#\\]+)*/?$")]
 
 
 class Settings(BaseSettings):
@@ -74,10 +76,15 @@ class Settings(BaseSettings):
     source_roots: tuple[Path, ...] = Field(
         (), description="Folders (JSON list) that `file://` sources may name; none by default."
     )
+    source_buckets: tuple[BucketFolder, ...] = Field(
+        (),
+        description="Buckets, or `bucket/folder` (JSON list), that `s3://` sources may name; unset: none.",
+    )
+    max_source_bytes: int = Field(200 * GIB, gt=0, description="Most bytes that a source may hold.")
 
     s3_bucket: str | None = Field(
         None,
-        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        pattern=rf"^{BUCKET}$",
         description="Keep images in this bucket instead of data_dir; credentials as boto3 finds them.",
     )
     s3_endpoint: str | None = Field(
@@ -140,6 +147,16 @@ class Settings(BaseSettings):
         "INFO", description="The least important log lines that are written."
     )
     max_wait_s: float = Field(60.0, gt=0, description="Longest `?wait=` a request may ask for.")
+
+    @model_validator(mode="after")
+    def _keeps_its_own_images_apart(self) -> Self:
+        """A source that holds every workspace's images would hand them to anybody who may make a dataset."""
+        own = f"{self.s3_bucket}/{self.s3_prefix}"
+        for named in self.source_buckets:
+            folder = named.removesuffix("/") + "/"
+            if self.s3_bucket is not None and (own.startswith(folder) or folder.startswith(own)):
+                raise ValueError("source_buckets must not hold the images that s3_bucket keeps")
+        return self
 
     @property
     def sqlalchemy_url(self) -> str:

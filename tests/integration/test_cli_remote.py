@@ -99,3 +99,12 @@ def test_help_is_quick_to_load_and_exits_cleanly(arguments: list[str]) -> None:
     answer = siftline(*arguments)
     assert answer.returncode in (0, 2)
     assert "Usage:" in answer.stdout + answer.stderr
+
+
+def test_an_upload_names_paths_or_a_source_that_the_server_may_refuse(served: Served, tmp_path: Path) -> None:
+    source = ("--source", tmp_path.as_uri(), "--url", served.url)
+    refused = run("upload", *source)
+    assert refused.returncode == 2
+    assert "SIFTLINE_SOURCE_ROOTS" in refused.stderr
+    for odd in (("upload",), ("upload", tmp_path, *source)):
+        assert "Give paths, or --source" in run(*odd).stderr

@@ -106,8 +106,7 @@ def from_source(
     parts: Parts, folder: SpoolFolder, new: DatasetFromSource, once: Once, *, purify: bool
 ) -> Answer:
     """Blocking; in a thread."""
-    path = sources.resolve(new.source.uri, parts.settings)
-    sent = sources.copy(path, folder, parts.settings)
+    sent = sources.read(new.source.uri, folder, parts.settings)
     return new_dataset(parts, folder, sent, new, once, purify=purify)
 
 

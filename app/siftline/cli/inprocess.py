@@ -84,7 +84,8 @@ def _take_in(
     spool.open()
     try:
         with spool.folder() as folder, ThreadPoolExecutor(os.cpu_count()) as decoders:
-            files = ingest.unpacked(sources.copy(path, folder, settings), folder, settings)
+            sent = sources.copied(sources.files(path, settings), folder, settings)
+            files = ingest.unpacked(sent, folder, settings)
             with intake_progress(len(files)) as look:
                 examined = [look(file) for file in ingest.examined(files, decoders, settings)]
             ingest.store_bytes(open_blobs(settings), dataset_id, examined)

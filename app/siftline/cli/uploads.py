@@ -19,8 +19,11 @@ from siftline.schemas import DatasetCreated, DatasetOptions
 
 
 def upload(
-    paths: Annotated[list[Path], typer.Argument(exists=True, help="Images, archives or folders.")],
+    paths: Annotated[list[Path], typer.Argument(exists=True, help="Images, archives or folders.")] = [],  # noqa: B006 - typer's way to say optional
     *,
+    source: Annotated[
+        str | None, typer.Option(help="Instead: what the server itself reads, s3://… or file://…")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; the first path's if unset.")] = None,
     dataset: Annotated[UUID | None, typer.Option(help="Add to this dataset instead of making one.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Backbone preset.")] = None,
@@ -36,14 +39,17 @@ def upload(
 
     Was it cut short? The same command again sends only what is missing.
     """
+    if (source is None) == (not paths) or (source is not None and dataset is not None):
+        raise typer.BadParameter("Give paths, or --source for a new dataset.")
+    options = DatasetOptions(backbone=backbone, seed=seed, purify=purify)
     with connected(url, api_key) as client:
         with transfer_progress("sending") as sent:
-            if dataset is not None:
+            if source is not None:
+                created = client.upload_from(name or source.rstrip("/").rpartition("/")[2], source, options)
+            elif dataset is not None:
                 created = client.add(dataset, paths, sent, purify=purify, batch_files=batch)
             else:
-                options = DatasetOptions(backbone=backbone, seed=seed, purify=purify)
-                title = name or paths[0].resolve().name
-                created = _made(client, title, paths, options, batch, sent)
+                created = _made(client, name or paths[0].resolve().name, paths, options, batch, sent)
         say_receipts(created.receipts)
         if as_json:
             print_json(created)

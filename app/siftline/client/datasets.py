@@ -62,7 +62,8 @@ class DatasetCalls(PurificationCalls):
         return created
 
     def upload_from(self, name: str, uri: str, options: DatasetOptions | None = None) -> DatasetCreated:
-        """Make a dataset of what the server itself finds at `uri` (`file://…` below its source roots)."""
+        """Make a dataset of what the server itself finds at `uri`: `s3://…` or `file://…`, where its settings
+        allow it."""
         body = DatasetFromSource(name=name, source=Source(uri=uri), options=options or DatasetOptions())
         return self._connection.create("/datasets", body, DatasetCreated, timeout_s=UPLOAD_ANSWER_TIMEOUT_S)
 

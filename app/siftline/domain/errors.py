@@ -17,7 +17,7 @@ SiftlineError                  status, code, title: one row of the error table i
 ├── WorkerLost            500  a job's worker died once too often
 ├── OutOfResources        500  a job needs more memory or disk than there is
 ├── Unavailable           503  with Retry-After
-└── InsufficientStorage   507  a job would need more disk than any worker has
+└── InsufficientStorage   507  a job or a source needs more disk than there is
 """
 
 from typing import ClassVar
@@ -134,4 +134,4 @@ class OutOfResources(SiftlineError):
 class InsufficientStorage(SiftlineError):
     status = 507
     code = "insufficient-storage"
-    title = "No worker has the disk space for the job"
+    title = "There is not the disk space for this"

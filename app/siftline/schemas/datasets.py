@@ -39,7 +39,14 @@ class DatasetOptions(PurifyOptions):
 
 
 class Source(Strict):
-    uri: str = Field(pattern=r"^file:///[^\x00-\x1f\x7f]*$", max_length=4096)
+    uri: str = Field(
+        pattern=r"^(file://|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/[^\x00-\x1f\x7f]*$",
+        max_length=4096,
+        description="`file:///folder-or-file`, percent-encoded, below a folder of SIFTLINE_SOURCE_ROOTS; or "
+        "`s3://bucket/folder-or-object`, as it is and never percent-encoded, in what SIFTLINE_SOURCE_BUCKETS "
+        "names. The server reads it; archives are unpacked.",
+        examples=["s3://line-camera/2026-11-22", "file:///data/line-camera/2026-11-22"],
+    )
 
 
 class NewDataset(Strict):

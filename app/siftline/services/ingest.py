@@ -5,10 +5,10 @@ bell. Until the transaction is through nothing was promised; blobs without a row
 """
 
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from siftline.imaging import ImageInfo, ImageLimits, ImageRejected, verify
+from siftline.services.ahead import in_order
 from siftline.services.archives import FileRejected, RefusedFile, expand, kind_of
 from siftline.settings import Settings
 from siftline.store import images, receipts
@@ -65,13 +66,7 @@ def examined(
 ) -> Iterator[Examined]:
     """Every file with what decoding it found, in the order given; a few are decoded ahead."""
     limits = ImageLimits(max_pixels=settings.max_image_pixels)
-    waiting: deque[Future[Examined]] = deque()
-    for item in files:
-        waiting.append(decoders.submit(_examine, item, limits))
-        if len(waiting) > VERIFIED_AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    return in_order(decoders, partial(_examine, limits=limits), files, ahead=VERIFIED_AHEAD)
 
 
 def _examine(item: SpooledFile | RefusedFile, limits: ImageLimits) -> Examined:

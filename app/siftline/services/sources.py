@@ -1,26 +1,113 @@
-"""What `source.uri` names on the server's own disks."""
+"""What `source.uri` names, on the server's own disks or in a bucket: found first, then copied into the spool.
+
+From there on it goes the way of an upload: the same archives, verification, receipts and limits.
+"""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from siftline.domain.errors import Forbidden, Unprocessable
+from siftline.domain.errors import Forbidden, InsufficientStorage, Unprocessable
+from siftline.services.ahead import in_order
 from siftline.services.archives import FileRejected, RefusedFile, is_clutter, kind_of
-from siftline.settings import Settings
+from siftline.settings import GIB, Settings
 from siftline.store.spool import HEAD_BYTES, SpooledFile, SpoolFolder
 
 COPY_BYTES = 1 << 20
+COPIED_AT_ONCE = 8
+"""A bucket takes tens of milliseconds for the first byte of each object."""
 
 
-def resolve(uri: str, settings: Settings) -> Path:
-    """The file or folder a `file://` URI names, links followed.
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that was found and is not read yet. `chunks` raises FileRejected."""
 
-    Raises Forbidden unless it is below one of the source roots, Unprocessable if it is not there.
+    name: str
+    size: int
+    chunks: Callable[[], Generator[bytes]]
+
+
+def read(uri: str, folder: SpoolFolder, settings: Settings) -> Iterator[SpooledFile | RefusedFile]:
+    """Each file of what `uri` names, copied into the spool, or why it was not.
+
+    Raises Forbidden for what the settings do not allow, Unprocessable for what is not there or too much,
+    InsufficientStorage when the disk has no room for it, Unavailable when a bucket does not answer.
     """
+    if not uri.startswith("s3://"):
+        yield from copied(files(_resolved(uri, settings), settings), folder, settings)
+        return
+    if find_spec("boto3") is None:
+        raise Unprocessable("This server cannot read buckets: it was installed without the extra `s3`.")
+    from siftline.services.source_objects import opened  # noqa: PLC0415 - an extra
+
+    with opened(uri, settings) as objects:
+        yield from copied(objects, folder, settings)
+
+
+def copied(
+    files: Iterable[SourceFile], folder: SpoolFolder, settings: Settings
+) -> Iterator[SpooledFile | RefusedFile]:
+    """Each file, in the order given, copied into the spool, or why it was not.
+
+    Nothing is read before it is known to fit. Raises Unprocessable, InsufficientStorage.
+    """
+    found = list(islice(files, settings.max_entries + 1))
+    if len(found) > settings.max_entries:
+        raise Unprocessable(f"The source holds more than {settings.max_entries} files.")
+    total = sum(file.size for file in found)
+    if total > settings.max_source_bytes:
+        raise Unprocessable(
+            f"The source holds {total} bytes, and at most {settings.max_source_bytes} are read of one."
+        )
+    if total > (free := shutil.disk_usage(folder.path).free):
+        raise InsufficientStorage(
+            f"The source holds {total / GIB:.1f} GiB, and the server has {free / GIB:.1f} GiB free."
+        )
+    copy = partial(_copy, folder=folder, settings=settings)
+    with ThreadPoolExecutor(COPIED_AT_ONCE) as threads:
+        yield from in_order(threads, copy, found, ahead=COPIED_AT_ONCE)
+
+
+def _copy(file: SourceFile, folder: SpoolFolder, settings: Settings) -> SpooledFile | RefusedFile:
+    try:
+        with closing(file.chunks()) as chunks:
+            first = next(chunks, b"")
+            limit = file_limit(first[:HEAD_BYTES], settings)
+            if file.size > limit:
+                raise _too_large(limit)
+            with folder.writer(file.name) as writer:
+                for chunk in chain([first], chunks):
+                    writer.write(chunk)
+                    if writer.size > limit:  # it grew
+                        writer.discard()
+                        raise _too_large(limit)
+                return writer.close()
+    except FileRejected as rejected:
+        return RefusedFile(file.name, str(rejected))
+
+
+def _too_large(limit: int) -> FileRejected:
+    return FileRejected("file-too-large", f"the file has more than {limit} bytes")
+
+
+def file_limit(head: bytes, settings: Settings) -> int:
+    """How many bytes a file beginning with `head` may have: archives may be larger than single images."""
+    return settings.max_request_bytes if kind_of(head) else settings.max_file_bytes
+
+
+def _resolved(uri: str, settings: Settings) -> Path:
+    """The file or folder a `file://` URI names, links followed."""
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or "\0" in unquote(parts.path):
-        raise Unprocessable("A source is a file:///… URI without a host.")
+        raise Unprocessable("A source is a file:///… URI without a host, or s3://bucket/….")
     path = Path(unquote(parts.path)).resolve()
     # Asked first: whether a file outside the roots exists is nobody's business.
     if not _is_below_roots(path, settings):
@@ -34,22 +121,14 @@ def _is_below_roots(path: Path, settings: Settings) -> bool:
     return any(path.is_relative_to(root.resolve()) for root in settings.source_roots)
 
 
-def copy(source: Path, folder: SpoolFolder, settings: Settings) -> Iterator[SpooledFile | RefusedFile]:
-    """Each file of `source` in order of name, copied into the spool, or why it was not.
-
-    Raises Unprocessable when there are more files than a request may bring.
-    """
-    for number, path in enumerate(_files(source)):
-        if number == settings.max_entries:
-            raise Unprocessable(f"The source holds more than {settings.max_entries} files.")
+def files(source: Path, settings: Settings) -> Iterator[SourceFile]:
+    """`source`, or what is below it, in order of name; what leads out of the source roots is rejected."""
+    for path in _walked(source):
         name = path.name if path == source else path.relative_to(source).as_posix()
-        try:
-            yield _copy_one(name, path, folder, settings)
-        except FileRejected as rejected:
-            yield RefusedFile(name, str(rejected))
+        yield SourceFile(name, _size_of(path), partial(_chunks_of, path, settings))
 
 
-def _files(source: Path) -> Iterator[Path]:
+def _walked(source: Path) -> Iterator[Path]:
     if not source.is_dir():
         yield source
         return
@@ -61,7 +140,14 @@ def _files(source: Path) -> Iterator[Path]:
                 yield path
 
 
-def _copy_one(name: str, path: Path, folder: SpoolFolder, settings: Settings) -> SpooledFile:
+def _size_of(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0  # reading it will tell
+
+
+def _chunks_of(path: Path, settings: Settings) -> Generator[bytes]:
     real = path.resolve()
     if not _is_below_roots(real, settings):
         raise FileRejected("unsafe-path", "the link leads out of the source roots")
@@ -71,16 +157,6 @@ def _copy_one(name: str, path: Path, folder: SpoolFolder, settings: Settings) ->
         file = real.open("rb")
     except OSError as error:
         raise FileRejected("unreadable-file", "the server may not read the file") from error
-    with file, folder.writer(name) as writer:
-        limit = file_limit(file.peek(HEAD_BYTES)[:HEAD_BYTES], settings)
+    with file:
         while chunk := file.read(COPY_BYTES):
-            writer.write(chunk)
-            if writer.size > limit:
-                writer.discard()
-                raise FileRejected("file-too-large", f"the file has more than {limit} bytes")
-        return writer.close()
-
-
-def file_limit(head: bytes, settings: Settings) -> int:
-    """How many bytes a file beginning with `head` may have: archives may be larger than single images."""
-    return settings.max_request_bytes if kind_of(head) else settings.max_file_bytes
+            yield chunk

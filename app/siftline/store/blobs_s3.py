@@ -1,7 +1,6 @@
 """Blobs as objects of one bucket of an S3-compatible store. Needs the extra `s3` (boto3).
 
-Only the configured endpoint is ever asked, for keys that are checked before they are sent: nothing that a
-user names becomes an address. Credentials come from where boto3 looks (AWS_ACCESS_KEY_ID, a role).
+Keys are checked before they are sent: nothing that a user names becomes an address (see `store.s3`).
 """
 
 import weakref
@@ -12,45 +11,27 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
-import boto3
 from boto3.exceptions import Boto3Error
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from siftline.domain.errors import Unavailable
 from siftline.settings import Settings
+from siftline.store import s3
 from siftline.store.blobs import Listed, checked
 
 IN_MEMORY_BYTES = 8 * 2**20
-CONNECTIONS = 32
 MISSING = {"NoSuchKey", "404"}
 
 
 class S3Blobs:
     """Thread-safe. Every verb raises Unavailable when the store does not answer or refuses us."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, patience: s3.Patience = s3.PATIENT) -> None:
         if settings.s3_bucket is None:
             raise ValueError("SIFTLINE_S3_BUCKET is not set")
         self._bucket = settings.s3_bucket
         self._prefix = settings.s3_prefix
-        # A bucket in the host name needs a DNS entry each, which few stores of one's own have.
-        style = "auto" if settings.s3_endpoint is None else "path"
-        self._client: Any = boto3.client(
-            "s3",
-            endpoint_url=settings.s3_endpoint,
-            region_name=settings.s3_region,
-            config=Config(
-                connect_timeout=5,
-                read_timeout=60,
-                retries={"mode": "standard", "max_attempts": 4},
-                max_pool_connections=CONNECTIONS,
-                s3={"addressing_style": style},
-                # Newer checksums that other makers' stores refuse; every image has its SHA-256 in its key.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        self._client: Any = s3.connect(settings, patience)
         weakref.finalize(self, self._client.close)  # its pool would leave connections open
 
     def put(self, key: str, source: Path) -> None:
@@ -91,7 +72,7 @@ class S3Blobs:
                 try:
                     found = self._client.head_object(Bucket=self._bucket, Key=name)
                 except ClientError as error:
-                    if _code(error) in MISSING:
+                    if s3.code_of(error) in MISSING:
                         return False
                     raise
                 if found["LastModified"] > unless_put_after:
@@ -109,10 +90,6 @@ def _told_as_ours() -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError, Boto3Error) as error:
-        if isinstance(error, ClientError) and _code(error) in MISSING:
+        if isinstance(error, ClientError) and s3.code_of(error) in MISSING:
             raise FileNotFoundError("there is no such blob") from error
         raise Unavailable("The blob store does not answer right now.", retry_after_s=5) from error
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

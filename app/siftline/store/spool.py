@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -65,16 +66,15 @@ class SpoolWriter:
 
 
 class SpoolFolder:
-    """The files of one request."""
+    """The files of one request. Several threads may write, each a file of its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._files = 0
+        self._numbers = count(1)
 
     def writer(self, name: str) -> SpoolWriter:
         """`name` is what the sender calls the file; where it is stored has nothing to do with it."""
-        self._files += 1
-        return SpoolWriter(name, self.path / str(self._files))
+        return SpoolWriter(name, self.path / str(next(self._numbers)))
 
 
 class Spool:
