@@ -21,14 +21,16 @@ from siftline.domain.contamination import (
     Contamination,
     Evidence,
     Mixture,
+    Mixtures,
     Values,
     asymmetry,
     evidence_of,
-    fit_mixture,
+    fit_mixtures,
     storey,
     tail_excess,
 )
 from siftline.domain.isotonic import heeding
+from siftline.domain.scales import on_scales
 from siftline.domain.scores import ImageId, ScoredImages
 
 Verdict = Literal["clean", "suspect"]
@@ -90,8 +92,8 @@ def decide(
     _check(len(scores.ids), cost_ratio, prior, groups, cut_score)
     # All is done in the order of the ids, so that the order of the input changes nothing.
     order = np.argsort(np.array(scores.ids, dtype=np.str_))
-    things = _things(scores, order, groups, decided or {})
-    fit = fit_mixture(things.values, things.weights, things.truth)
+    things = _things(scores, signals, order, groups, decided or {})
+    fit = fit_mixtures(things.scales, things.weights, things.truth)
     draws = _bootstrap(things, seed)
     contamination = _contamination(fit, draws, things, prior)
     assumed = _TAIL_PRIOR if prior is None else prior
@@ -152,6 +154,8 @@ class _Things:
 
     values: Values
     """(N,) scores."""
+    scales: list[Values]
+    """(N,) each: the same order with the distribution of each witness."""
     weights: Values
     """(N,): one over the number of photographs of the thing."""
     member: NDArray[np.int64]
@@ -162,16 +166,19 @@ class _Things:
 
 def _things(
     scores: ScoredImages,
+    signals: Mapping[str, ScoredImages],
     order: NDArray[np.int64],
     groups: Sequence[int] | None,
     decided: Mapping[ImageId, bool],
 ) -> _Things:
+    ids = tuple(scores.ids[i] for i in order)
     member = np.arange(len(order))
     if groups is not None:
         member = np.unique(np.asarray(groups)[order], return_inverse=True)[1]
-    ids = (scores.ids[i] for i in order)
     truth = np.array([float(decided[i]) if i in decided else np.nan for i in ids], np.float64)
-    return _Things(scores.values[order].astype(np.float64), (1 / np.bincount(member))[member], member, truth)
+    values = scores.values[order]
+    scales = on_scales(ScoredImages(ids, values), signals, member)
+    return _Things(values.astype(np.float64), scales, (1 / np.bincount(member))[member], member, truth)
 
 
 def _contradicted(things: _Things, suspect: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -181,14 +188,16 @@ def _contradicted(things: _Things, suspect: NDArray[np.bool_]) -> NDArray[np.boo
     return np.where(suspect, said_good[things.member], said_bad[things.member])
 
 
-def _probability(fit: Mixture, things: _Things, evidence: Evidence, assumed: float) -> Values:
+def _probability(fit: Mixtures, things: _Things, evidence: Evidence, assumed: float) -> Values:
     """(N,) P(anomalous); without evidence that of a thin, far tail of `assumed` weight."""
     if evidence == "none" or fit.share <= 0:
-        fit = Mixture(fit.shift, fit.centre, fit.spread, min(max(assumed, 1e-4), 0.05))
-    return heeding(fit.p_anomalous(things.values), things.truth, things.values, things.weights)
+        tail = min(max(assumed, 1e-4), 0.05)
+        fit = Mixtures(tuple(Mixture(part.shift, part.centre, part.spread, tail) for part in fit.parts))
+    p = fit.p_anomalous(things.scales)
+    return heeding(p, things.truth, things.values, things.weights)
 
 
-def _bootstrap(things: _Things, seed: int) -> list[Mixture]:
+def _bootstrap(things: _Things, seed: int) -> list[Mixtures]:
     """Fits to resampled things; a thing's photographs stay together."""
     random = np.random.default_rng(seed)
     n = int(things.member.max()) + 1
@@ -196,22 +205,25 @@ def _bootstrap(things: _Things, seed: int) -> list[Mixture]:
     for _ in range(_DRAWS):
         times = np.bincount(random.integers(0, n, n), minlength=n)[things.member]
         drawn = times > 0
-        fits.append(fit_mixture(things.values[drawn], (things.weights * times)[drawn], things.truth[drawn]))
+        scales = [values[drawn] for values in things.scales]
+        fits.append(fit_mixtures(scales, (things.weights * times)[drawn], things.truth[drawn]))
     return fits
 
 
-def _contamination(fit: Mixture, draws: list[Mixture], things: _Things, prior: float | None) -> Contamination:
-    z, weights = fit.z(things.values), things.weights
+def _contamination(
+    fit: Mixtures, draws: list[Mixtures], things: _Things, prior: float | None
+) -> Contamination:
+    weights, scaled = things.weights, fit.z(things.scales)
     methods = {
         "mixture": fit.share,
-        "storey": storey(z, weights),
-        "tail": tail_excess(z, weights),
-        "asymmetry": asymmetry(things.values, weights),
+        "storey": float(np.mean([storey(z, weights) for z in scaled])),
+        "tail": float(np.mean([tail_excess(z, weights) for z in scaled])),
+        "asymmetry": float(np.mean([asymmetry(values, weights) for values in things.scales])),
     }
     confirmed, cleared = (float(weights @ (things.truth == word)) / float(weights.sum()) for word in (1, 0))
     shares = np.array([draw.share for draw in draws])
     # One confirmed anomaly is proof that there are any.
-    evidence = "strong" if confirmed > 0 else evidence_of(fit, draws)
+    evidence = "strong" if confirmed > 0 else evidence_of(fit.bic_gain, [draw.bic_gain for draw in draws])
     estimate = 0.0 if evidence == "none" else max(fit.share, confirmed)
     low = 0.0 if evidence == "none" else min(estimate, float(np.quantile(shares, 0.1)))
     # What hides among the normal scores is not in the mixture's share; asymmetry bounds it.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from siftline.domain import scales
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods import funad, fusion, llbnad, near_duplicates, neighbours, padim, projection
 from siftline_workers.methods.features import PatchFeatures
@@ -186,8 +187,7 @@ def test_one_wild_signal_cannot_decide_alone() -> None:
 
 
 def test_photographs_of_one_thing_share_their_evidence() -> None:
-    groups = NearDuplicates(("a", "b", "c"), np.array([0, 0, 2]))
-    assert fusion.share_among(groups, np.array([3.0, 0.0, 5.0])).tolist() == [2.0, 1.0, 5.0]
+    assert scales.shared(np.array([3.0, 0.0, 5.0]), np.array([0, 0, 1])).tolist() == [2.0, 1.0, 5.0]
 
 
 def test_the_fused_scores_keep_the_order_of_the_votes_and_the_scale_of_things() -> None:
@@ -202,7 +202,7 @@ def test_the_fused_scores_keep_the_order_of_the_votes_and_the_scale_of_things() 
     assert set(fused.ranking()[:10]) == set(ids[50:])
     assert len(set(fused.values.tolist())) == 60
     # Of 51 things the one with ten photographs takes one share of the scale's values, its highest.
-    expected = np.sort(fusion.share_among(NearDuplicates(ids, group), robust_z(scale))[:51])
+    expected = np.sort(scales.shared(robust_z(scale), group)[:51])
     np.testing.assert_allclose(
         np.quantile(fused.values[:51], (0.1, 0.5, 0.9)), np.quantile(expected, (0.1, 0.5, 0.9)), atol=0.15
     )

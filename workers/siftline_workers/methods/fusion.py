@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from siftline.domain.scales import on_scale, shared
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.pooling import robust_z
@@ -24,10 +25,8 @@ VOTES: Mapping[str, float] = {
     "neighbours": 0.0, "llbnad": 1.0, "llbnad_spread": 0.0, "padim": 1.0, "funad": 0.25,
 }  # fmt: skip
 
-# The signal whose scale the fused score keeps. A head trained on its own labels splits even clean data in two
-# heaps, and compressing tails bends the good images' own: on either scale no contamination can be estimated.
-# On the nearest distance it can: evidence on none of 9 clean splits and on all 9 at rho .10, against none
-# and 7 on LLBNAD's scale (benchmarks/LOG.md).
+# The signal whose scale the fused score keeps, for people to read: distances, in robust standard deviations.
+# What is concluded from it uses several scales (`siftline.domain.scales`).
 SCALE = "neighbours"
 
 
@@ -60,53 +59,16 @@ def fuse(
     scaled = {name: robust_z(signal.aligned_to(ids)) for name, signal in signals.items()}
     mean = np.average([_compressed(z) for z in scaled.values()], axis=0, weights=weights)
     reference = scaled.get(SCALE, mean)
+    member = np.unique(groups.group, return_inverse=True)[1]
+    values = on_scale(shared(mean, member), shared(reference, member), member)
     voting = [z for z, weight in zip(scaled.values(), weights, strict=True) if weight > 0]
     ranks = np.stack([_ranks(z) for z in voting]) if ids else np.zeros((len(voting), 0))
     return FusedScores(
-        ScoredImages(ids, _on_scale(share_among(groups, mean), share_among(groups, reference), groups)),
+        ScoredImages(ids, values.astype(np.float32)),
         {name: ScoredImages(ids, z) for name, z in scaled.items()},
         _agreement(ranks),
         ScoredImages(ids, np.ptp(ranks, axis=0).astype(np.float32)),
     )
-
-
-def _on_scale(
-    ranking: NDArray[np.float64], reference: NDArray[np.float64], groups: NearDuplicates
-) -> NDArray[np.float32]:
-    """The order of `ranking` (N,) with the distribution of `reference` (N,), each thing counting once.
-
-    Counted by images instead, six photographs high in one order and a lone image high in the other would
-    trade values, and a clean set could seem contaminated.
-    """
-    if len(ranking) == 0:
-        return np.zeros(0, np.float32)
-    member = np.unique(groups.group, return_inverse=True)[1]
-    weights = 1 / np.bincount(member)[member]
-    _, of_ranking, place = _mass_below(ranking, weights)
-    values, of_reference, _ = _mass_below(reference, weights)
-    # A little beyond both ends, so that no two images that differ in rank share the last value.
-    margin = np.ptp(values) / len(values)
-    known = np.concatenate([[0.0], of_reference, [weights.sum()]])
-    values = np.concatenate([[values[0] - margin], values, [values[-1] + margin]])
-    return np.interp(of_ranking, known, values)[place].astype(np.float32)
-
-
-def _mass_below(
-    values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """The distinct values ascending, the mass below the middle of each, and which of them each image has."""
-    distinct, place = np.unique(values, return_inverse=True)
-    mass = np.bincount(place, weights)
-    return distinct, np.cumsum(mass) - mass / 2, place
-
-
-def share_among(groups: NearDuplicates, values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(sum over the group + own) / (group size + 1): the own photograph counts as one more witness."""
-    member = np.unique(groups.group, return_inverse=True)[1]
-    size = np.bincount(member)
-    total = np.bincount(member, values.astype(np.float64))
-    shared: NDArray[np.float64] = (total[member] + values) / (size[member] + 1)
-    return shared
 
 
 def heat_maps(patch_scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:

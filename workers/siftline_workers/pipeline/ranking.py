@@ -36,7 +36,7 @@ from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.graph import Basis, grouped, neighbour_graph, projected
 from siftline_workers.pipeline.stages import Progress, Stages, part
 
-VERSION = 7
+VERSION = 8
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
 SHARES = {
