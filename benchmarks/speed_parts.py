@@ -175,7 +175,7 @@ def compare_heads(
     fit = HeadFit(features, graph, training, options, 0)
     fit.run(ranking.aligned_to(features.ids), lambda _steps: None)
     for i in np.flatnonzero(~training):
-        fit.predict(int(i))
+        fit.head.predict(features.of(int(i)))
     ours_s = thread_time() - began
     updates, banks = options.rounds * options.steps, options.rounds
     tiles = torch.from_numpy(np.array(features.patches)).view(features.n_images, -1, features.dim)

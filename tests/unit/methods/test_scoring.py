@@ -109,11 +109,11 @@ def test_a_head_never_sees_a_patch_of_an_image_outside_its_fold() -> None:
     assert set(ready.features.image_index[fit._rows].tolist()) == set(np.flatnonzero(training).tolist())
     start = np.linspace(0, 1, 20, dtype=np.float32)
     fit.run(start, lambda _steps: None)
-    told = fit.predict(1)
+    told = fit.head.predict(ready.features.of(1))
     ready.features.patches[ready.features.offsets[3] : ready.features.offsets[4]] = 9.0  # outside the fold
     other = HeadFit(ready.features, ready.graph, training, QUICK, seed=0)
     other.run(start, lambda _steps: None)
-    assert (other.predict(1) == told).all()
+    assert (other.head.predict(ready.features.of(1)) == told).all()
 
 
 def test_vectorised_mutual_pairs_equal_a_brute_force_loop() -> None:

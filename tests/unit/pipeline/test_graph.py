@@ -1,6 +1,5 @@
 """A graph brought up to date says what one from nothing says, whatever was kept and wherever it broke off."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,10 @@ from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph, NeighbourShard, Pool
 from siftline_workers.methods.seeding import ignore_progress
+from siftline_workers.pipeline import descriptions
 from siftline_workers.pipeline.checkpoints import Checkpoints
-from siftline_workers.pipeline.graph import Basis, Grouped, grouped, neighbour_graph, projected
+from siftline_workers.pipeline.descriptions import Basis
+from siftline_workers.pipeline.graph import Grouped, grouped, neighbour_graph
 from tests.unit.methods.synthetic import picked, texture_images
 
 BEFORE, AFTER, ODD = 150, 180, 3
@@ -34,10 +35,13 @@ def made(
             raise InterruptedError
 
     first, checkpoints = Basis(basis, Checkpoints(pieces, "basis")), Checkpoints(run, "run")
-    with tempfile.TemporaryFile(dir=run) as file:
-        reduced = projected(features, file, first, 0, ignore_progress)
-        groups = grouped(features, first, checkpoints, 0, ignore_progress)
-        return groups, neighbour_graph(reduced, groups, first, checkpoints, seed=0, progress=progress)
+    earlier = descriptions.kept(first, features.ids) if basis < features.n_images else None
+    if earlier:
+        features = picked(features, [*range(basis, features.n_images)], features.ids[basis:])
+    found = descriptions.described(features, first, earlier, seed=0, progress=ignore_progress)
+    reduced = found.projected()
+    groups = grouped(reduced.ids, found.sketches(), first, 0)
+    return groups, neighbour_graph(reduced, groups, first, checkpoints, seed=0, progress=progress)
 
 
 def test_what_was_kept_and_where_it_broke_off_changes_nothing(tmp_path: Path) -> None:
@@ -45,12 +49,15 @@ def test_what_was_kept_and_where_it_broke_off_changes_nothing(tmp_path: Path) ->
     made(features.first(BEFORE), tmp_path / "kept", tmp_path / "a", basis=BEFORE)
     folder = tmp_path / "kept" / "basis"
     kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert set(kept) == {"projection.npz", "groups.npz", "neighbours-0000000.npz", "neighbours-0000128.npz"}
+    runs = {f"{kind}-{start}.npz" for kind in ("images", "neighbours") for start in ("0000000", "0000128")}
+    assert set(kept) == {"projection.npz", "scale.npz", "pairs.npz", *runs}
     with pytest.raises(InterruptedError):
         made(features, tmp_path / "kept", tmp_path / "b", basis=BEFORE, stop_at=0.8)
     updated = made(features, tmp_path / "kept", tmp_path / "b", basis=BEFORE)
     assert kept == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     (folder / "neighbours-0000128.npz").write_bytes(b"torn")
+    (folder / "images-0000000.npz").write_bytes(b"torn, too")
+    (folder / "images-0000000.npz").write_bytes(b"torn, too")
     repaired = made(features, tmp_path / "kept", tmp_path / "c", basis=BEFORE)
     with pytest.raises(InterruptedError):
         made(features, tmp_path / "new", tmp_path / "d", basis=BEFORE, stop_at=0.5)

@@ -15,15 +15,19 @@ own code, nothing copied. Departures, each argued in methods-reference 1.7 or me
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Event
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.features import LET_GO_IMAGES, PatchFeatures
-from siftline_workers.methods.funad_head import FunadOptions, HeadFit
+from siftline_workers.methods.funad_head import FunadOptions, Head, HeadFit
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
@@ -37,8 +41,38 @@ class FunadScores:
     scores: ScoredImages
     patch_scores: NDArray[np.float32]
     """(patches,) by a head that never saw the image: robust standard deviations of a normal patch."""
-    positives: int
-    """Patches pseudo-labelled clearly anomalous in the last round, over all folds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """A trained head for each fold, which saw only images outside it."""
+
+    fold: NDArray[np.int64]
+    """(n,) of the images they were trained on."""
+    heads: tuple[Head, ...]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """To keep them."""
+        states = {f"{f}.{k}": v.numpy() for f, head in enumerate(self.heads) for k, v in _state(head).items()}
+        return {"fold": self.fold} | states
+
+    @classmethod
+    def from_arrays(cls, kept: Mapping[str, NDArray[Any]]) -> Heads:
+        """What `arrays` gave; there may be others beside them."""
+        heads: list[Head] = []
+        while f"{len(heads)}.mean" in kept:
+            prefix = f"{len(heads)}."
+            own = {
+                k.removeprefix(prefix): torch.from_numpy(v) for k, v in kept.items() if k.startswith(prefix)
+            }
+            head = Head(len(own["mean"]))
+            head.load_state_dict(own)
+            heads.append(head)
+        return cls(kept["fold"], tuple(heads))
+
+
+def _state(head: Head) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in head.state_dict().items()}
 
 
 def pseudo_label_scores(
@@ -56,22 +90,61 @@ def pseudo_label_scores(
 
     Images that a person has kept (N,) always stand in the bank, those that `graph` bars never.
     """
+    trained = trained_heads(
+        features,
+        graph,
+        groups,
+        warm_start,
+        kept=kept,
+        options=options,
+        seed=seed,
+        on_progress=lambda share: on_progress(0.9 * share),
+    )
+    rows = patch_scores(features, trained, trained.fold, on_progress=lambda p: on_progress(0.9 + 0.1 * p))
+    return FunadScores(ScoredImages(features.ids, pool_images(rows, features.offsets)), rows)
+
+
+def trained_heads(
+    features: PatchFeatures,
+    graph: NeighbourGraph,
+    groups: NearDuplicates,
+    warm_start: ScoredImages,
+    *,
+    kept: NDArray[np.bool_] | None = None,
+    options: FunadOptions | None = None,
+    seed: int = 0,
+    on_progress: Progress = ignore_progress,
+) -> Heads:
+    """The heads of `pseudo_label_scores`."""
     options = options or FunadOptions()
     fold = subsets_of(groups, options.folds, 0, seed + 1)
     start = warm_start.aligned_to(features.ids)
-    rows = np.zeros(features.n_patches, np.float32)
     fits = [HeadFit(features, graph, fold != f, options, seed, kept=kept) for f in range(options.folds)]
-    _run_all(fits, start, options, lambda share: on_progress(0.9 * share))
+    _run_all(fits, start, options, on_progress)
+    return Heads(fold, tuple(fit.head for fit in fits))
+
+
+def patch_scores(
+    features: PatchFeatures,
+    trained: Heads,
+    fold: NDArray[np.int64],
+    start: int = 0,
+    *,
+    on_progress: Progress = ignore_progress,
+) -> NDArray[np.float32]:
+    """Of the patches of all images from `start` on, each by the head that its fold (N,) was kept from."""
+    first = features.offsets[start]
+    rows = np.zeros(features.n_patches - first, np.float32)
 
     def predict(i: int) -> None:
-        rows[features.offsets[i] : features.offsets[i + 1]] = fits[fold[i]].predict(i)
+        own = slice(features.offsets[i] - first, features.offsets[i + 1] - first)
+        rows[own] = trained.heads[fold[i]].predict(features.of(i))
         if i % LET_GO_IMAGES == 0:
             features.let_go()
 
     # Not in this thread: torch would spread each of these small products over all cores.
-    for_each(predict, 0, features.n_images, lambda share: on_progress(0.9 + 0.1 * share))
-    scores = pool_images(rows, features.offsets)
-    return FunadScores(ScoredImages(features.ids, scores), rows, sum(fit.suspected for fit in fits))
+    for_each(predict, start, features.n_images, on_progress)
+    return rows
 
 
 def _run_all(

@@ -22,7 +22,6 @@ from siftline_workers.methods.seeding import shuffled
 
 _SAMPLE = 65_536  # patches a round learns from
 _LABEL_RANGE = (-3.0, 8.0)  # robust standard deviations: beyond, more distance says nothing more
-_SUSPECTED = 3.0  # counted as pseudo-labelled anomalous
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,36 @@ class FunadOptions:
     """Images up to this robust score stand in the bank."""
 
 
+class Head(nn.Module):
+    """dim-64-64-1, from patches on the scale of those it was trained on."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int, random: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+        self.layers = _new_layers(dim, random or torch.Generator())
+
+    def prepared(self, patches: NDArray[np.float16]) -> Tensor:
+        """(P, dim) as `forward` takes them."""
+        return (torch.from_numpy(float32(patches)) - self.mean) * self.scale
+
+    def forward(self, prepared: Tensor) -> Tensor:
+        """(P, dim) -> (P,)"""
+        predicted: Tensor = self.layers(prepared)[:, 0]
+        return predicted
+
+    @torch.no_grad()
+    def predict(self, patches: NDArray[np.float16]) -> NDArray[np.float32]:
+        """(P,): the pseudo-label the patches (P, dim) would get, in robust standard deviations."""
+        predicted: NDArray[np.float32] = self(self.prepared(patches)).numpy()
+        return predicted
+
+
 class HeadFit:
-    """One fold's head: `run` trains it, `predict` scores any image."""
+    """One fold's `head`: `run` trains it."""
 
     def __init__(
         self,
@@ -58,46 +85,36 @@ class HeadFit:
         """`training` (N,) says which images the head may see, `kept` (N,) which a person called good."""
         self._kept = np.zeros(features.n_images, bool) if kept is None else kept
         self.features, self.graph, self.training, self.options = features, graph, training, options
-        self.suspected = 0
         self._random = torch.Generator().manual_seed(seed)
         in_order = [int(i) for i in shuffled(features.ids, seed, "funad") if training[i]]
         spans = [np.arange(features.offsets[i], features.offsets[i + 1]) for i in in_order]
         self._rows = np.concatenate(spans) if spans else np.zeros(0, np.int64)
         sample = self._rows[self._draw(len(self._rows), _SAMPLE)]
         patches = torch.from_numpy(float32(features.patches[np.sort(sample)]))
-        self._mean = patches.mean(0) if len(patches) else torch.zeros(features.dim)
-        spread = patches.std(0, correction=0) if len(patches) else torch.ones(features.dim)
-        # Square root: between trusting the projection's variances and giving every axis the same say.
-        scale = torch.where(spread > 0, spread.clamp(min=1e-12).rsqrt(), 0.0)
-        self._scale = scale / (scale * spread).square().mean().sqrt().clamp(min=1e-12)
-        self._head = _new_head(features.dim, self._random)
+        self.head = Head(features.dim, self._random)
+        if len(patches):
+            spread = patches.std(0, correction=0)
+            # Square root: between trusting the projection's variances and giving every axis the same say.
+            scale = torch.where(spread > 0, spread.clamp(min=1e-12).rsqrt(), 0.0)
+            self.head.mean = patches.mean(0)
+            self.head.scale = scale / (scale * spread).square().mean().sqrt().clamp(min=1e-12)
 
     def run(self, warm_start: NDArray[np.float32], on_step: Callable[[int], None]) -> None:
         """All rounds. `warm_start` (N,) ranks the first bank; `on_step` gets the updates done, may raise."""
         if len(self._rows) < 2:
             return
-        optimiser = torch.optim.AdamW(self._head.parameters(), lr=1e-3)
+        optimiser = torch.optim.AdamW(self.head.parameters(), lr=1e-3)
         scores = warm_start
         for r in range(self.options.rounds):
             labels = self._pseudo_labels(scores)
-            self.suspected = int((labels > _SUSPECTED).sum())
             drawn = np.sort(self._draw(len(self._rows), _SAMPLE))
-            patches = self._prepared(self.features.patches[self._rows[drawn]])
+            patches = self.head.prepared(self.features.patches[self._rows[drawn]])
             wanted = torch.from_numpy(labels[drawn]).clamp(*_LABEL_RANGE)
             for step in range(self.options.steps):
                 self._update(optimiser, patches, wanted)
                 on_step(r * self.options.steps + step + 1)
             if r + 1 < self.options.rounds:
                 scores = self._image_scores()
-
-    @torch.no_grad()
-    def predict(self, i: int) -> NDArray[np.float32]:
-        """(P_i,) of image i: the pseudo-label its patches would get, in robust standard deviations."""
-        predicted: NDArray[np.float32] = self._head(self._prepared(self.features.of(i)))[:, 0].numpy()
-        return predicted
-
-    def _prepared(self, patches: NDArray[np.float16]) -> Tensor:
-        return (torch.from_numpy(float32(patches)) - self._mean) * self._scale
 
     def _pseudo_labels(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """(fold's patches,) log distance to the bank, in robust standard deviations of the bank's own
@@ -126,7 +143,7 @@ class HeadFit:
     def _update(self, optimiser: torch.optim.Optimizer, patches: Tensor, wanted: Tensor) -> None:
         chosen = torch.randint(len(patches), (self.options.batch,), generator=self._random)
         batch = patches[chosen]
-        predicted = self._head(batch)[:, 0]
+        predicted = self.head(batch)
         loss = F.mse_loss(predicted, wanted[chosen])
         # Pairs are looked for in a part of the batch: the term is a mean over pairs, whatever their number.
         part = self.options.batch // 4
@@ -141,7 +158,9 @@ class HeadFit:
         """(N,) of the fold's own images, zero elsewhere: they choose the next bank, never the answer."""
         rows = np.zeros(self.features.n_patches, np.float32)
         for i in np.flatnonzero(self.training):
-            rows[self.features.offsets[i] : self.features.offsets[i + 1]] = self.predict(int(i))
+            rows[self.features.offsets[i] : self.features.offsets[i + 1]] = self.head.predict(
+                self.features.of(int(i))
+            )
         return pool_images(rows, self.features.offsets)
 
     def _draw(self, n: int, at_most: int) -> NDArray[np.int64]:
@@ -162,7 +181,7 @@ def mutual_pairs(points: Tensor) -> tuple[Tensor, Tensor]:
     return own[mutual], nearest[mutual]
 
 
-def _new_head(dim: int, random: torch.Generator) -> nn.Sequential:
+def _new_layers(dim: int, random: torch.Generator) -> nn.Sequential:
     """dim-64-64-1 with PyTorch's own initial ranges, drawn from `random` and not from the global state."""
     head = nn.Sequential(nn.Linear(dim, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 1))
     with torch.no_grad():

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siftline.domain.scores import ImageId
-from siftline_workers.methods.features import LET_GO_IMAGES, PatchFeatures
+from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.projection import neighbourhood_mean
 from siftline_workers.methods.seeding import Progress, ignore_progress, shuffled
@@ -47,44 +47,69 @@ class NearDuplicates:
         return tuple(self.ids[i] for i in np.flatnonzero(self.group == mine) if self.ids[i] != image_id)
 
 
-def find(
-    features: PatchFeatures,
-    *,
-    basis: int | None = None,
-    seed: int = 0,
-    on_progress: Progress = ignore_progress,
-) -> NearDuplicates:
-    """Groups of near-duplicates among N images (backbone features, not projected). N = 0 gives no group.
+@dataclass(frozen=True, slots=True)
+class Commons:
+    """What the images of a set have in common; it is taken out before two of them are compared."""
 
-    What images of the set have in common is found from the first `basis` of them (none given: from all).
-    """
+    centre: NDArray[np.float64]
+    """(2048,) the mean sketch."""
+    axes: NDArray[np.float64]
+    """(modes, 2048), orthonormal: the strongest common modes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Images that share more than others do: positions `first` < `second`, and the share. (pairs,) each."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+
+    def __add__(self, other: Pairs) -> Pairs:
+        return Pairs(
+            np.concatenate([self.first, other.first]),
+            np.concatenate([self.second, other.second]),
+            np.concatenate([self.similarity, other.similarity]),
+        )
+
+
+def find(
+    features: PatchFeatures, *, seed: int = 0, on_progress: Progress = ignore_progress
+) -> NearDuplicates:
+    """Groups of near-duplicates among N images (backbone features, not projected). N = 0 gives no group."""
     if features.n_images == 0:
         return NearDuplicates((), np.zeros(0, np.int64))
-    reference = features.first(features.n_images if basis is None else basis)
-    sketches = _sketches(features, reference, seed, on_progress)
-    pairs = _similar_pairs(_private_parts(sketches, reference.ids, seed))
-    pairs.update(dict.fromkeys(_identical_pairs(sketches), 1.0))
-    group = _components(features.n_images, pairs)
-    return NearDuplicates(features.ids, group)
+    scale = channel_scale(features, seed)
+    found = sketches(features, scale, 0, features.n_images, seed=seed, on_progress=on_progress)
+    commons = common_modes(found, features.ids, seed)
+    return NearDuplicates(features.ids, grouped(len(found), similar_pairs(found, commons, 0)))
 
 
-def _sketches(features: PatchFeatures, reference: PatchFeatures, seed: int, on_progress: Progress) -> Tensor:
-    """(N, 2048): each image's layout of standardised channels, folded together under random signs."""
+def sketches(
+    features: PatchFeatures,
+    scale: NDArray[np.float32],
+    start: int,
+    stop: int,
+    *,
+    seed: int,
+    on_progress: Progress = ignore_progress,
+) -> NDArray[np.float32]:
+    """(stop - start, 2048): each image's layout of channels, scaled by `scale` (D,), folded together under
+    random signs.
+    """
     cells, together = _SIDE * _SIDE, _SKETCH // (_SIDE * _SIDE)
     folds = -(-features.dim // together)
     flips = np.random.default_rng(seed).choice(np.array([-1.0, 1.0], np.float32), folds * _SKETCH)
-    scale = F.pad(_channel_scale(reference, seed), (0, folds * together - features.dim))
+    padded = F.pad(torch.from_numpy(scale), (0, folds * together - features.dim))
     # By channel, then by cell, as the signs are drawn; kept by cell, as patches are.
-    signed = (torch.from_numpy(flips).view(-1, cells) * scale[:, None]).T.contiguous()
-    out = torch.zeros(features.n_images, _SKETCH)
+    signed = (torch.from_numpy(flips).view(-1, cells) * padded[:, None]).T.contiguous()
+    out = np.zeros((stop - start, _SKETCH), np.float32)
 
     def sketch(i: int) -> None:
         layout = F.pad(_layout(features, i), (0, signed.shape[1] - features.dim))
-        out[i] = (layout * signed).view(cells, folds, together).sum(1).T.flatten()
-        if i % LET_GO_IMAGES == 0:
-            features.let_go()
+        out[i - start] = (layout * signed).view(cells, folds, together).sum(1).T.flatten().numpy()
 
-    for_each(sketch, 0, features.n_images, lambda share: on_progress(0.9 * share))
+    for_each(sketch, start, stop, on_progress)
     return out
 
 
@@ -98,7 +123,7 @@ def _layout(features: PatchFeatures, i: int) -> Tensor:
     return F.adaptive_avg_pool2d(grid, _SIDE).flatten(1).T
 
 
-def _channel_scale(features: PatchFeatures, seed: int) -> Tensor:
+def channel_scale(features: PatchFeatures, seed: int) -> NDArray[np.float32]:
     """(D,): one over each channel's spread, times the share of it that is fine grain, from 256 images.
 
     Fine grain tells a thing from its like; a deep layer's smooth maps say what kind of thing it is.
@@ -117,49 +142,67 @@ def _channel_scale(features: PatchFeatures, seed: int) -> Tensor:
     mean, square, grain_square = sums.sum(0) / rows
     variance = (square - mean.square()).clamp(min=0)
     moving = variance > 1e-8 * variance.max().clamp(min=1e-24)
-    return torch.where(moving, grain_square.sqrt() / variance.clamp(min=1e-24), 0.0).float()
+    scale: NDArray[np.float32] = (
+        torch.where(moving, grain_square.sqrt() / variance.clamp(min=1e-24), 0.0).float().numpy()
+    )
+    return scale
 
 
-def _private_parts(sketches: Tensor, ids: tuple[ImageId, ...], seed: int) -> NDArray[np.float32]:
-    """(N, 2048) unit rows: what is left of each image without the mean and strongest modes of the first
-    images, those of `ids`. Zeros where nothing is.
-    """
-    sample = sketches[torch.from_numpy(shuffled(ids, seed, "modes")[:_MODE_IMAGES].copy())].double()
+def common_modes(found: NDArray[np.float32], ids: tuple[ImageId, ...], seed: int) -> Commons:
+    """Of the sketches (N, 2048) of `ids`."""
+    sample = torch.from_numpy(found[shuffled(ids, seed, "modes")[:_MODE_IMAGES]]).double()
     centre = sample.mean(0)
     modes = min(isqrt(len(sample)), len(sample) // 20)
-    axes = torch.zeros(0, sketches.shape[1], dtype=torch.float64)
+    axes = torch.zeros(0, found.shape[1], dtype=torch.float64)
     if modes:
         # Eigenvectors of the images' products: ten times faster than the decomposition of the sketches.
         centred = sample - centre
         power, mixing = torch.linalg.eigh(centred @ centred.T)
         axes = (mixing[:, -modes:].T @ centred) / power[-modes:, None].clamp(min=1e-24).sqrt()
-    out = torch.empty_like(sketches)
-    for start in range(0, len(sketches), _BLOCK):
-        rows = sketches[start : start + _BLOCK].double()
+    return Commons(centre.numpy(), axes.numpy())
+
+
+def _private_parts(found: NDArray[np.float32], commons: Commons) -> NDArray[np.float32]:
+    """(N, 2048) unit rows: what is left of each image without what is common. Zeros where nothing is."""
+    centre, axes = torch.from_numpy(commons.centre), torch.from_numpy(commons.axes)
+    out = np.empty_like(found)
+    for start in range(0, len(found), _BLOCK):
+        rows = torch.from_numpy(found[start : start + _BLOCK]).double()
         private = rows - centre
         private -= (private @ axes.T) @ axes
         norms = private.norm(dim=1, keepdim=True)
         something = norms > 1e-6 * rows.norm(dim=1, keepdim=True)
-        out[start : start + _BLOCK] = torch.where(something, private / norms, 0.0)
-    return out.numpy()
+        out[start : start + _BLOCK] = torch.where(something, private / norms, 0.0).numpy()
+    return out
 
 
-def _similar_pairs(unit: NDArray[np.float32]) -> dict[tuple[int, int], float]:
+def similar_pairs(found: NDArray[np.float32], commons: Commons, start: int) -> Pairs:
+    """Pairs among images with these sketches (N, 2048) whose second image is not before `start`."""
+    unit = _private_parts(found, commons)
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
-    limits, similarity, found = index.range_search(unit, _SHARED)
-    query = np.repeat(np.arange(len(unit)), [int(b - a) for a, b in pairwise(limits)])
-    return {(int(a), int(b)): float(s) for a, b, s in zip(query, found, similarity, strict=True) if a < b}
+    limits, similarity, near = index.range_search(unit[start:], _SHARED)
+    query = np.repeat(np.arange(start, len(unit)), [int(b - a) for a, b in pairwise(limits)])
+    # Each pair once: from its second image, which is the one that was added.
+    earlier = near < query
+    return Pairs(near[earlier], query[earlier], similarity[earlier]) + _identical_pairs(found, start)
 
 
-def _identical_pairs(sketches: Tensor) -> list[tuple[int, int]]:
+def _identical_pairs(found: NDArray[np.float32], start: int) -> Pairs:
     first: dict[bytes, int] = {}
-    pairs = []
-    for i, row in enumerate(sketches.numpy()):
+    twins = []
+    for i, row in enumerate(found):
         twin = first.setdefault(row.tobytes(), i)
-        if twin != i:
-            pairs.append((twin, i))
-    return pairs
+        if twin != i and i >= start:
+            twins.append((twin, i))
+    columns = np.array(twins, np.int64).reshape(-1, 2)
+    return Pairs(columns[:, 0], columns[:, 1], np.ones(len(twins), np.float32))
+
+
+def grouped(n: int, pairs: Pairs) -> NDArray[np.int64]:
+    """(n,) the group of each of n images: the position of its first one."""
+    columns = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.similarity.tolist(), strict=True)
+    return _components(n, {(a, b): similarity for a, b, similarity in columns})
 
 
 def _components(n: int, pairs: dict[tuple[int, int], float]) -> NDArray[np.int64]:

@@ -44,6 +44,18 @@ class PlaceScores:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceModels:
+    """Gaussians at C places, for each of F folds those of the images outside it."""
+
+    fold: NDArray[np.int64]
+    """(n,) of the images they were fitted to."""
+    mean: NDArray[np.float32]
+    """(F, C, d)"""
+    whitening: NDArray[np.float32]
+    """(F, C, d, d): rows times these have unit covariance."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Moments:
     """Count (C,), sum (C, d) and sum of outer products (C, d, d) of the patches at each of C places."""
 
@@ -70,28 +82,61 @@ def place_scores(
 
     `barred` (N,) images are scored but fitted to by none. Where no other image is left, scores are 0.
     """
+    models = fitted(features, groups, barred=barred, seed=seed, on_progress=lambda p: on_progress(0.5 * p))
+    rows = patch_scores(
+        features, models, models.fold, seed=seed, on_progress=lambda p: on_progress(0.5 + 0.5 * p)
+    )
+    return PlaceScores(ScoredImages(features.ids, pool_images(rows, features.offsets)), rows)
+
+
+def fitted(
+    features: PatchFeatures,
+    groups: NearDuplicates,
+    *,
+    barred: NDArray[np.bool_] | None = None,
+    seed: int = 0,
+    on_progress: Progress = ignore_progress,
+) -> PlaceModels:
+    """The models of `place_scores`."""
     fold = subsets_of(groups, _FOLDS, 0, seed + 2)
-    fitted = np.ones(features.n_images, bool) if barred is None else ~barred
+    wanted = np.ones(features.n_images, bool) if barred is None else ~barred
     order = shuffled(features.ids, seed, "padim")
     parts = [_nothing(features)] * _FOLDS
 
     def gather(f: int) -> None:
-        for run in _runs(features, order[(fold == f)[order] & fitted[order]]):
+        for run in _runs(features, order[(fold == f)[order] & wanted[order]]):
             parts[f] = parts[f] + _moments(features, run)
 
-    for_each(gather, 0, _FOLDS, lambda share: on_progress(0.5 * share))
+    for_each(gather, 0, _FOLDS, on_progress)
     total = sum(parts[1:], parts[0])
-    gaussians = [_gaussians(total - part) for part in parts]
-    rows = np.zeros(features.n_patches, np.float32)
+    means, whitenings = zip(*(_gaussians(total - part) for part in parts), strict=True)
+    return PlaceModels(fold, torch.stack(means).numpy(), torch.stack(whitenings).numpy())
+
+
+def patch_scores(
+    features: PatchFeatures,
+    models: PlaceModels,
+    fold: NDArray[np.int64],
+    start: int = 0,
+    *,
+    seed: int = 0,
+    on_progress: Progress = ignore_progress,
+) -> NDArray[np.float32]:
+    """Of the patches of all images from `start` on, each by the model that its fold (N,) was kept from."""
+    first = features.offsets[start]
+    rows = np.zeros(features.n_patches - first, np.float32)
+    order = shuffled(features.ids, seed, "padim")
+    order = order[order >= start]
     runs = [(f, run) for f in range(_FOLDS) for run in _runs(features, order[(fold == f)[order]])]
+    means, whitenings = torch.from_numpy(models.mean), torch.from_numpy(models.whitening)
 
     def score(r: int) -> None:
         f, run = runs[r]
-        for i, distances in zip(run, _distances(features, run, *gaussians[f]), strict=True):
-            rows[features.offsets[i] : features.offsets[i + 1]] = distances
+        for i, distances in zip(run, _distances(features, run, means[f], whitenings[f]), strict=True):
+            rows[features.offsets[i] - first : features.offsets[i + 1] - first] = distances
 
-    for_each(score, 0, len(runs), lambda share: on_progress(0.5 + 0.5 * share))
-    return PlaceScores(ScoredImages(features.ids, pool_images(rows, features.offsets)), rows)
+    for_each(score, 0, len(runs), on_progress)
+    return rows
 
 
 def _runs(features: PatchFeatures, images: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -8,27 +8,20 @@ happened to be kept.
 """
 
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from siftline_workers.methods import near_duplicates, neighbours, projection
+from siftline.domain.scores import ImageId
+from siftline_workers.methods import near_duplicates, neighbours
 from siftline_workers.methods.features import PatchFeatures
-from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.near_duplicates import Commons, NearDuplicates, Pairs
 from siftline_workers.methods.neighbours import NeighbourGraph, NeighbourShard, Pool
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
+from siftline_workers.pipeline.descriptions import Basis
 from siftline_workers.pipeline.stages import Progress, part
 
 _IMAGES_PER_SHARD = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """The images that the statistics are taken from: the first so many of the set."""
-
-    images: int
-    pieces: Checkpoints
-    """What follows from them alone: of use to every set that begins with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +32,31 @@ class Grouped:
     basis: NearDuplicates
 
 
-def projected(
-    features: PatchFeatures, file: IO[bytes], basis: Basis, seed: int, progress: Progress
-) -> PatchFeatures:
-    """The features in fewer dimensions, in `file`: a large set must not fill the memory."""
+def grouped(ids: tuple[ImageId, ...], sketches: NDArray[np.float32], basis: Basis, seed: int) -> Grouped:
+    """By sketches (N, 2048) of the backbone's own features: projected ones keep what images share, not what
+    tells them apart. A later image only has to be compared with the others.
+    """
+    known = basis.images
 
-    def fit() -> Arrays:
-        fitted = projection.fit(features.first(basis.images), seed=seed)
-        return {"mean": fitted.mean, "matrix": fitted.matrix}
+    def find() -> Arrays:
+        commons = near_duplicates.common_modes(sketches[:known], ids[:known], seed)
+        pairs = near_duplicates.similar_pairs(sketches[:known], commons, 0)
+        return {
+            "centre": commons.centre,
+            "axes": commons.axes,
+            "first": pairs.first,
+            "second": pairs.second,
+            "similarity": pairs.similarity,
+        }
 
-    # Kept, so that a resumed run's shards are of the same space to the last bit, on whatever machine.
-    kept = basis.pieces.once("projection", fit)
-    fitted = projection.Projection(mean=kept["mean"], matrix=kept["matrix"])
-    shape = (features.n_patches, fitted.matrix.shape[1])
-    out = np.memmap(file, dtype=np.float16, mode="r+", shape=shape)
-    return projection.project(features, fitted, out=out, on_progress=progress)
-
-
-def grouped(
-    features: PatchFeatures, basis: Basis, checkpoints: Checkpoints, seed: int, progress: Progress
-) -> Grouped:
-    """By the backbone's own features: projected ones keep what images share, not what tells them apart."""
-
-    def find(among: PatchFeatures) -> Arrays:
-        found = near_duplicates.find(among, basis=basis.images, seed=seed, on_progress=progress)
-        return {"group": found.group}
-
-    first = features.first(basis.images)
-    earlier = NearDuplicates(first.ids, basis.pieces.once("groups", lambda: find(first))["group"])
-    if basis.images == features.n_images:
-        return Grouped(earlier, earlier)
-    return Grouped(
-        NearDuplicates(features.ids, checkpoints.once("groups", lambda: find(features))["group"]), earlier
-    )
+    piece = basis.pieces.once("pairs", find)
+    pairs = Pairs(piece["first"], piece["second"], piece["similarity"])
+    first = NearDuplicates(ids[:known], near_duplicates.grouped(known, pairs))
+    if known == len(ids):
+        return Grouped(first, first)
+    commons = Commons(piece["centre"], piece["axes"])
+    pairs += near_duplicates.similar_pairs(sketches, commons, known)
+    return Grouped(NearDuplicates(ids, near_duplicates.grouped(len(ids), pairs)), first)
 
 
 def neighbour_graph(

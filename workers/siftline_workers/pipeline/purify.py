@@ -24,10 +24,10 @@ from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.neighbours import search_precision
 from siftline_workers.methods.students import StudentSubModel
 from siftline_workers.methods.weights import WeightsUnusable
-from siftline_workers.pipeline import dataset_images, incremental, parts, ranking
+from siftline_workers.pipeline import dataset_images, descriptions, incremental, parts, ranking
 from siftline_workers.pipeline.checkpoints import Checkpoints, content_key
 from siftline_workers.pipeline.dataset_images import DatasetImages
-from siftline_workers.pipeline.graph import Basis
+from siftline_workers.pipeline.descriptions import Basis
 from siftline_workers.pipeline.incremental import Growth
 from siftline_workers.pipeline.ranking import Ranking, RankOptions
 from siftline_workers.pipeline.stages import Progress, Stages, part
@@ -54,23 +54,34 @@ def run(job: RunningJob) -> None:
     stages = Stages(SHARES, job.report)
     with stages.stage("load"):
         found, backbone, growth = _loaded(job, options)
+    basis, checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)
     offers = parts.of_extraction(job, found, backbone)
     with stages.stage("extract") as progress, parts.offered(job, offers):
         own = 1.0 if options.submodels == "memory" else 0.5
-        features = dataset_images.features_of(found, backbone, job.settings, part(progress, 0.0, own))
+        ids = tuple(image.image_id for image in found.stored)
+        earlier = None if growth is None else descriptions.kept(basis, ids)
+        new = replace(found, stored=found.stored[len(earlier.ids) :]) if earlier else found
+        features = dataset_images.features_of(new, backbone, job.settings, part(progress, 0.0, own))
         students = _students(options, found, backbone, job.settings, part(progress, own, 1.0))
-    pieces, checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)
     chosen = RankOptions(**options.model_dump(exclude={"backbone", "submodels"}))
     share = parts.sharing(job, checkpoints, len(found.stored))
     ranked = ranking.rank(
-        features, chosen, checkpoints, stages, found.decided, basis=pieces, students=students, share=share
+        features,
+        chosen,
+        checkpoints,
+        stages,
+        found.decided,
+        basis=basis,
+        earlier=earlier,
+        students=students,
+        share=share,
     )
     with stages.stage("write"):
         version = _version(options, backbone, ranked, stages.seconds)
         version = replace(version, review_revision=found.review_revision)
         if growth is not None:
             version.options[incremental.BASIS_KEY] = growth.version
-        items = list(_items(found.ids, features, ranked))
+        items = list(_items(found.ids, ranked))
         told = {} if growth is None else growth.described(len(items))
         job.succeed(lambda session: _write(session, job, version, items) | told)
     checkpoints.clear()
@@ -162,9 +173,9 @@ def _version(
     )
 
 
-def _items(ids: Mapping[str, UUID], features: PatchFeatures, ranked: Ranking) -> Iterator[NewItem]:
+def _items(ids: Mapping[str, UUID], ranked: Ranking) -> Iterator[NewItem]:
     """One row an image, most suspect first; images of equal score by their content, so reruns agree."""
-    decided, scores = ranked.split, ranked.fused.scores
+    features, decided, scores = ranked.features, ranked.split, ranked.fused.scores
     order = sorted(range(len(scores.ids)), key=lambda i: (-scores.values[i], scores.ids[i]))
     heat = np.rint(np.clip(ranked.heat, 0.0, 1.0) * 255.0).astype(np.uint8)
     same_thing: dict[int, list[int]] = {}

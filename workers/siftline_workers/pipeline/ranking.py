@@ -3,7 +3,6 @@
 No database and no job here: the service and the benchmarks run exactly this.
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -16,10 +15,8 @@ from siftline.domain.split import Split
 from siftline_workers.methods import (
     clusters,
     explanations,
-    funad,
     fusion,
     llbnad,
-    padim,
 )
 from siftline_workers.methods.explanations import OddestPatches
 from siftline_workers.methods.features import PatchFeatures
@@ -33,7 +30,9 @@ from siftline_workers.methods.pieces import Share, alone
 from siftline_workers.methods.students import StudentSubModel
 from siftline_workers.pipeline import submodels
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
-from siftline_workers.pipeline.graph import Basis, grouped, neighbour_graph, projected
+from siftline_workers.pipeline.descriptions import Basis, Descriptions, described
+from siftline_workers.pipeline.graph import Grouped, grouped, neighbour_graph
+from siftline_workers.pipeline.learned import Evidence, place_scores, pseudo_label_scores
 from siftline_workers.pipeline.stages import Progress, Stages, part
 
 VERSION = 8
@@ -61,6 +60,8 @@ class RankOptions:
 class Ranking:
     """The outcome for N images, in the order of the features' ids."""
 
+    features: PatchFeatures
+    """In few dimensions: those that were searched."""
     fused: FusedScores
     split: Split
     groups: NearDuplicates
@@ -80,59 +81,79 @@ def rank(
     decided: Mapping[ImageId, bool] | None = None,
     *,
     basis: Basis | None = None,
+    earlier: Descriptions | None = None,
     students: StudentSubModel | None = None,
     share: Share = alone,
 ) -> Ranking:
     """Score, fuse, split and explain. Deterministic; the order of the images changes nothing.
 
-    Without a `basis` all images are their own. LLBNAD's sub-models are memories unless `students` are given;
+    Without a `basis` all images are their own. Of `earlier` images, those of the basis, no features are
+    needed: `features` are the later ones'. LLBNAD's sub-models are memories unless `students` are given;
     those are trained through `share`.
     `decided` says of some images whether a person called them anomalous: then they are never evidence of what
     is normal, and otherwise always. An image's own score still comes from what never saw it.
     Whatever `stages` raises to cancel leaves here as it is, with the finished pieces kept.
     """
     basis = basis or Basis(features.n_images, checkpoints)
-    with tempfile.TemporaryFile(dir=checkpoints.folder) as file:
-        with stages.stage("group") as progress:
-            reduced = projected(features, file, basis, options.seed, part(progress, 0.0, 0.5))
-            found = grouped(features, basis, checkpoints, options.seed, part(progress, 0.5, 1.0))
-            groups = found.all
-        with stages.stage("neighbours") as progress:
-            kept, barred = _heeded(groups, decided or {})
-            graph = neighbour_graph(reduced, found, basis, checkpoints, seed=options.seed, progress=progress)
-            graph = replace(graph, barred=barred)
-        with stages.stage("llbnad") as progress:
-            subset = _subset_scores(
-                graph, groups, options, checkpoints, progress, students=students, share=share
-            )
-        with stages.stage("padim") as progress:
-            places = _place_scores(
-                reduced, groups, barred, seed=options.seed, checkpoints=checkpoints, progress=progress
-            )
-        with stages.stage("funad") as progress:
-            pseudo = _pseudo_label_scores(
-                reduced,
-                graph,
-                groups,
-                subset.scores,
-                kept,
-                seed=options.seed,
-                checkpoints=checkpoints,
-                progress=progress,
-            )
-        with stages.stage("split"):
-            fused = _fused(graph, groups, subset, places, pseudo)
-            outcome = _split(fused, groups, options, decided)
-            heat = _heat(subset, places, pseudo)
-        with stages.stage("explain") as progress:
-            looks_clean = np.array([verdict == "clean" for verdict in outcome.verdict])
-            oddest = explanations.oddest_patches(
-                reduced, graph, groups, heat, looks_clean, on_progress=part(progress, 0.0, 0.8)
-            )
-            alike = clusters.look_alikes(
-                reduced, groups, heat, fused.scores, seed=options.seed, on_progress=part(progress, 0.8, 1.0)
-            )
-    return Ranking(fused, outcome, groups, heat, oddest, alike)
+    seed = options.seed
+    with stages.stage("group") as progress:
+        found = described(features, basis, earlier, seed=seed, progress=part(progress, 0.0, 0.8))
+        reduced = found.projected()
+        together = grouped(reduced.ids, found.sketches(), basis, seed)
+        groups = together.all
+    with stages.stage("neighbours") as progress:
+        kept, barred = _heeded(groups, decided or {})
+        graph = neighbour_graph(reduced, together, basis, checkpoints, seed=seed, progress=progress)
+        graph = replace(graph, barred=barred)
+    with stages.stage("llbnad") as progress:
+        subset = _subset_scores(graph, groups, options, checkpoints, progress, students=students, share=share)
+    every = Evidence(reduced, groups, kept, barred, checkpoints, lambda _progress: (graph, subset.scores))
+    # Students know the set they were taught on: with them all is done anew.
+    first = every if students else _of_basis(every, together, basis, checkpoints, options)
+    with stages.stage("padim") as progress:
+        places = place_scores(every, first, seed=seed, progress=progress)
+    with stages.stage("funad") as progress:
+        pseudo = pseudo_label_scores(
+            every,
+            first,
+            seed=seed,
+            progress=progress,
+            subsets=options.subsets,
+            partitions=options.partitions,
+        )
+    with stages.stage("split"):
+        fused = _fused(graph, groups, subset, places, pseudo)
+        outcome = _split(fused, groups, options, decided)
+        heat = _heat(subset, places, pseudo)
+    with stages.stage("explain") as progress:
+        looks_clean = np.array([verdict == "clean" for verdict in outcome.verdict])
+        oddest = explanations.oddest_patches(
+            reduced, graph, groups, heat, looks_clean, on_progress=part(progress, 0.0, 0.8)
+        )
+        alike = clusters.look_alikes(
+            reduced, groups, heat, fused.scores, seed=seed, on_progress=part(progress, 0.8, 1.0)
+        )
+    return Ranking(reduced, fused, outcome, groups, heat, oddest, alike)
+
+
+def _of_basis(
+    every: Evidence, together: Grouped, basis: Basis, checkpoints: Checkpoints, options: RankOptions
+) -> Evidence:
+    """Of the basis alone, as if there were no others; all of it, kept with the basis, when there are none."""
+    n, groups = basis.images, together.basis
+    if n == every.features.n_images:
+        return replace(every, pieces=basis.pieces)
+    features, barred = every.features.first(n), every.barred[:n]
+
+    def looked_up(progress: Progress) -> tuple[NeighbourGraph, ScoredImages]:
+        alone = Grouped(groups, groups)
+        graph = neighbour_graph(
+            features, alone, basis, checkpoints, seed=options.seed, progress=part(progress, 0.0, 0.6)
+        )
+        graph = replace(graph, barred=barred)
+        return graph, _llbnad(graph, groups, options, part(progress, 0.6, 1.0)).scores
+
+    return Evidence(features, groups, every.kept[:n], barred, basis.pieces, looked_up)
 
 
 def _heat(subset: SubsetScores, places: PlaceScores, pseudo: FunadScores) -> NDArray[np.float32]:
@@ -184,6 +205,24 @@ def _split(
     )
 
 
+def _llbnad(
+    graph: NeighbourGraph,
+    groups: NearDuplicates,
+    options: RankOptions,
+    progress: Progress,
+    submodel: SubModel | None = None,
+) -> SubsetScores:
+    return llbnad.subset_scores(
+        graph,
+        groups,
+        submodel=submodel,
+        repeats=options.partitions,
+        subsets=options.subsets,
+        seed=options.seed,
+        on_progress=progress,
+    )
+
+
 def _subset_scores(
     graph: NeighbourGraph,
     groups: NearDuplicates,
@@ -209,15 +248,7 @@ def _subset_scores(
         return submodels.trained(pieces, checkpoints, share, progress)
 
     def score() -> Arrays:
-        found = llbnad.subset_scores(
-            graph,
-            groups,
-            submodel=ready(),
-            repeats=options.partitions,
-            subsets=options.subsets,
-            seed=options.seed,
-            on_progress=progress,
-        )
+        found = _llbnad(graph, groups, options, progress, ready())
         return {
             "scores": found.scores.values,
             "spread": found.spread.values,
@@ -229,45 +260,3 @@ def _subset_scores(
     return SubsetScores(
         ScoredImages(ids, kept["scores"]), ScoredImages(ids, kept["spread"]), kept["patch_scores"]
     )
-
-
-def _place_scores(
-    reduced: PatchFeatures,
-    groups: NearDuplicates,
-    barred: NDArray[np.bool_],
-    *,
-    seed: int,
-    checkpoints: Checkpoints,
-    progress: Progress,
-) -> PlaceScores:
-    def score() -> Arrays:
-        found = padim.place_scores(reduced, groups, barred=barred, seed=seed, on_progress=progress)
-        return {"scores": found.scores.values, "patch_scores": found.patch_scores}
-
-    kept = checkpoints.once("padim", score)
-    return PlaceScores(ScoredImages(reduced.ids, kept["scores"]), kept["patch_scores"])
-
-
-def _pseudo_label_scores(
-    reduced: PatchFeatures,
-    graph: NeighbourGraph,
-    groups: NearDuplicates,
-    warm_start: ScoredImages,
-    normal: NDArray[np.bool_],
-    *,
-    seed: int,
-    checkpoints: Checkpoints,
-    progress: Progress,
-) -> FunadScores:
-    def score() -> Arrays:
-        found = funad.pseudo_label_scores(
-            reduced, graph, groups, warm_start, kept=normal, seed=seed, on_progress=progress
-        )
-        return {
-            "scores": found.scores.values,
-            "patch_scores": found.patch_scores,
-            "positives": np.array(found.positives),
-        }
-
-    kept = checkpoints.once("funad", score)
-    return FunadScores(ScoredImages(graph.ids, kept["scores"]), kept["patch_scores"], int(kept["positives"]))

@@ -1,0 +1,123 @@
+"""Models are kept with the basis; what came later is only scored, and never by a model that saw it."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siftline_workers.methods import funad
+from siftline_workers.methods.cross_fitting import folds_with_later_ones
+from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.funad_head import FunadOptions
+from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.pipeline import descriptions
+from siftline_workers.pipeline.checkpoints import Checkpoints
+from siftline_workers.pipeline.descriptions import Basis
+from siftline_workers.pipeline.ranking import SHARES, Ranking, RankOptions, rank
+from siftline_workers.pipeline.stages import Stages
+from tests.unit.methods.synthetic import picked, texture_images
+
+BEFORE, AFTER = 60, 66
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(funad, "FunadOptions", partial(FunadOptions, steps=5))
+
+
+def grown_set(*again: int) -> PatchFeatures:
+    """66 textures, two of the first 60 odd; the last show what the images `again` of the first show."""
+    features = texture_images(AFTER, odd=2, seed=3)
+    order = [*range(AFTER - 2, AFTER), *range(AFTER - 2 - len(again)), *again]
+    return picked(features, order, [f"image-{place:03d}" for place in range(AFTER)])
+
+
+def updated(
+    features: PatchFeatures, folder: Path, decided: dict[str, bool] | None = None, *, basis: int = BEFORE
+) -> Ranking:
+    """As the job does it; `folder` holds what earlier calls kept."""
+    first = Basis(basis, Checkpoints(folder, "basis"))
+    earlier = descriptions.kept(first, features.ids) if basis < features.n_images else None
+    new = picked(features, [*range(basis, features.n_images)]) if earlier else features
+    stages, run = Stages(SHARES, lambda _stage, _share: None), Checkpoints(folder, "run")
+    ranking = rank(new, RankOptions(), run, stages, decided, basis=first, earlier=earlier)
+    run.clear()
+    return ranking
+
+
+def models(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "basis").iterdir() if path.name[:5] in ("padim", "funad")}
+
+
+def test_an_update_says_the_same_whatever_was_kept_and_trains_nothing(tmp_path: Path) -> None:
+    features = grown_set(7)
+    first = updated(features.first(BEFORE), tmp_path / "kept", basis=BEFORE)
+    trained = models(tmp_path / "kept")
+    assert len(trained) == 2
+    one, other = updated(features, tmp_path / "kept"), updated(features, tmp_path / "new")
+    assert models(tmp_path / "kept") == trained == models(tmp_path / "new")
+    assert one.fused.scores.ids == other.fused.scores.ids == features.ids
+    assert (one.fused.scores.values == other.fused.scores.values).all()
+    assert (one.heat == other.heat).all()
+    assert one.split.verdict == other.split.verdict
+    whole = updated(features, tmp_path / "whole", basis=AFTER)
+    assert (
+        set(one.fused.scores.ranking()[:2]) == set(whole.fused.scores.ranking()[:2]) == set(features.ids[:2])
+    )
+    for ranking in (first, whole):
+        known = ranking.fused.scores.by_id()
+        shared = [i for i in features.ids if i in known]
+        pairs = [(known[i], one.fused.scores.by_id()[i]) for i in shared]
+        places = np.array(pairs).T.argsort(axis=1).argsort(axis=1)
+        assert np.corrcoef(places)[0, 1] > 0.9
+
+
+def test_another_decision_on_the_basis_trains_anew_and_without_the_rejected(tmp_path: Path) -> None:
+    features = grown_set()
+    updated(features.first(BEFORE), tmp_path, basis=BEFORE)
+    trained = models(tmp_path)
+    updated(features, tmp_path, {features.ids[-1]: True})
+    assert models(tmp_path) == trained, "nothing was trained on the image that was rejected"
+    rejected = {features.ids[0]: True}
+    one, other = updated(features, tmp_path, rejected), updated(features, tmp_path / "new", rejected)
+    assert len(models(tmp_path)) == 4
+    assert (one.fused.scores.values == other.fused.scores.values).all()
+
+
+def test_a_later_image_that_makes_two_things_one_trains_anew(tmp_path: Path) -> None:
+    features = grown_set(4)
+    between = features.of(3) / 2 + features.of(4) / 2
+    features.patches[-len(between) :] = between  # shows what images 3 and 4 show
+    found = updated(features, tmp_path)
+    group = found.groups.group
+    assert group[3] == group[4] == group[-1]
+    whole = updated(features, tmp_path / "whole", basis=AFTER)
+    assert np.isfinite(found.fused.scores.values).all()
+    assert whole.groups.group[3] == whole.groups.group[4]
+
+
+def test_a_later_image_has_the_fold_of_what_it_shows() -> None:
+    fold = np.array([0, 1, 2, 3, 0])
+    ids = tuple(f"image-{i}" for i in range(9))
+
+    def told(*group: int) -> list[int] | None:
+        found = folds_with_later_ones(fold, NearDuplicates(ids, np.array(group)), seed=0)
+        return None if found is None else found.tolist()
+
+    alone = told(0, 1, 2, 3, 4, 5, 6, 7, 8)
+    assert alone is not None
+    assert alone[:5] == fold.tolist()
+    assert set(alone) <= {0, 1, 2, 3}
+    assert told(0, 1, 2, 3, 4, 2, 1, 7, 7) == [
+        0,
+        1,
+        2,
+        3,
+        0,
+        2,
+        1,
+        *[(told(0, 1, 2, 3, 4, 2, 1, 7, 7) or [])[7]] * 2,
+    ]
+    assert told(0, 1, 2, 3, 0, 5, 6, 7, 8) is not None, "one fold"
+    assert told(0, 1, 2, 2, 4, 2, 6, 7, 8) is None, "two folds"

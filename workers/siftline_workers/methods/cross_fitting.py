@@ -1,0 +1,32 @@
+"""Which of several models may score an image: one that saw neither it nor a near-duplicate."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.seeding import image_keys
+
+
+def folds_with_later_ones(
+    fold: NDArray[np.int64], groups: NearDuplicates, seed: int
+) -> NDArray[np.int64] | None:
+    """(N,) folds of all images, when models were trained on the first n of them, each without one fold (n,).
+
+    A later image has the fold of its near-duplicates among the first; one without any may have each, for no
+    model saw it. None when a group has come to reach over several folds: then every model saw some of it.
+    """
+    member = np.unique(groups.group, return_inverse=True)[1]
+    n, folds, count = len(fold), int(fold.max()) + 1, int(member.max()) + 1
+    least, most = np.full(count, folds), np.full(count, -1)
+    np.minimum.at(least, member[:n], fold)
+    np.maximum.at(most, member[:n], fold)
+    seen = most >= 0
+    if (least < most)[seen].any():
+        return None
+    smallest_key = np.full(count, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest_key, member, image_keys(groups.ids, seed, "fold"))
+    drawn = (smallest_key % np.uint64(folds)).astype(np.int64)
+    of_group: NDArray[np.int64] = np.where(seen, most, drawn)
+    return of_group[member]

@@ -1,0 +1,130 @@
+"""Signals by models that are trained: on the basis, with which they are kept. Later images are only scored.
+
+No image is scored by a model that saw it or a near-duplicate of it, also not one that came later
+(cross_fitting.py); when a later image shows that things in different folds are one, all is trained anew. What
+people decided is part of what a model was trained on: after another decision on the basis it is trained anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siftline.domain.scores import ScoredImages
+from siftline_workers.methods import cross_fitting, funad, padim
+from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.funad import FunadScores, Heads
+from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.neighbours import NeighbourGraph
+from siftline_workers.methods.padim import PlaceModels, PlaceScores
+from siftline_workers.methods.pooling import pool_images
+from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints, content_key
+from siftline_workers.pipeline.stages import Progress, part
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What models are trained on: all images or the basis."""
+
+    features: PatchFeatures
+    """Projected ones."""
+    groups: NearDuplicates
+    kept: NDArray[np.bool_]
+    """(n,) images that a person called good."""
+    barred: NDArray[np.bool_]
+    """(n,) images that never show what is normal."""
+    pieces: Checkpoints
+    """Where models trained on it are kept."""
+    looked_up: Callable[[Progress], tuple[NeighbourGraph, ScoredImages]]
+    """Its graph, and the scores that its first memory bank is chosen by: asked for when a head is trained."""
+
+    def name(self, signal: str, **options: int) -> str:
+        """Of the piece: what people decided is not in the key of the basis."""
+        said = {"kept": self.kept.tolist(), "barred": self.barred.tolist(), **options}
+        return f"{signal}-{content_key(said, ())[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Signal:
+    name: str
+    train: Callable[[Evidence, Progress], Arrays]
+    """What is kept of the models: their `fold` (n,) among it."""
+    score: Callable[[Arrays, PatchFeatures, NDArray[np.int64], int, Progress], NDArray[np.float32]]
+    """By such models, with folds of all images (N,), the patches of those from a position on."""
+
+
+def place_scores(every: Evidence, first: Evidence, *, seed: int, progress: Progress) -> PlaceScores:
+    """`padim.place_scores` of `every` image, by models of the `first` ones."""
+
+    def train(evidence: Evidence, watch: Progress) -> Arrays:
+        models = padim.fitted(
+            evidence.features, evidence.groups, barred=evidence.barred, seed=seed, on_progress=watch
+        )
+        return {"fold": models.fold, "mean": models.mean, "whitening": models.whitening}
+
+    def score(
+        kept: Arrays, features: PatchFeatures, fold: NDArray[np.int64], start: int, watch: Progress
+    ) -> NDArray[np.float32]:
+        models = PlaceModels(kept["fold"], kept["mean"], kept["whitening"])
+        return padim.patch_scores(features, models, fold, start, seed=seed, on_progress=watch)
+
+    signal = _Signal("padim", train, score)
+    rows = _scored(signal, every, first, seed=seed, progress=progress)
+    return PlaceScores(ScoredImages(every.features.ids, pool_images(rows, every.features.offsets)), rows)
+
+
+def pseudo_label_scores(
+    every: Evidence, first: Evidence, *, seed: int, progress: Progress, **ranked_by: int
+) -> FunadScores:
+    """`funad.pseudo_label_scores` of `every` image, by heads trained on the `first` ones, whose first bank
+    is chosen by a ranking with the options `ranked_by`.
+    """
+
+    def train(evidence: Evidence, watch: Progress) -> Arrays:
+        graph, warm_start = evidence.looked_up(part(watch, 0.0, 0.3))
+        return funad.trained_heads(
+            evidence.features,
+            graph,
+            evidence.groups,
+            warm_start,
+            kept=evidence.kept,
+            seed=seed,
+            on_progress=part(watch, 0.3, 1.0),
+        ).arrays()
+
+    def score(
+        kept: Arrays, features: PatchFeatures, fold: NDArray[np.int64], start: int, watch: Progress
+    ) -> NDArray[np.float32]:
+        return funad.patch_scores(features, Heads.from_arrays(kept), fold, start, on_progress=watch)
+
+    signal = _Signal("funad", train, score)
+    rows = _scored(signal, every, first, seed=seed, progress=progress, **ranked_by)
+    return FunadScores(ScoredImages(every.features.ids, pool_images(rows, every.features.offsets)), rows)
+
+
+def _scored(
+    signal: _Signal, every: Evidence, first: Evidence, *, seed: int, progress: Progress, **options: int
+) -> NDArray[np.float32]:
+    """(patches,) of all images."""
+
+    def made(evidence: Evidence) -> Arrays:
+        """Models, and what they say of their own images, each by the one that did not see it."""
+
+        def make() -> Arrays:
+            models = signal.train(evidence, part(progress, 0.0, 0.6))
+            rows = signal.score(models, evidence.features, models["fold"], 0, part(progress, 0.6, 0.9))
+            return models | {"rows": rows}
+
+        return evidence.pieces.once(evidence.name(signal.name, **options), make)
+
+    piece = made(first)
+    if first.features is every.features:
+        return piece["rows"]
+    fold = cross_fitting.folds_with_later_ones(piece["fold"], every.groups, seed)
+    if fold is None:
+        return made(every)["rows"]
+    later = signal.score(piece, every.features, fold, len(piece["fold"]), part(progress, 0.9, 1.0))
+    return np.concatenate([piece["rows"], later])
