@@ -20,6 +20,8 @@ NETWORK = "test_efficientnet"  # timm's smallest: programs start often here, and
 BACKBONE = f"timm:{NETWORK}"
 WORKERS = 2
 DISK_MIB = 192
+GONE = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""How a program may end that was asked to go: the last while it was still starting."""
 GOODBYE_S = 60.0
 """A program asked to go must have gone by then, on a machine that is busy with everything else."""
 
@@ -79,7 +81,7 @@ class Deployment:
                     program.kill()
                     program.wait(10)
                 else:
-                    if number == signal.SIGTERM and code not in (0, -signal.SIGTERM):
+                    if number == signal.SIGTERM and code not in GONE:
                         wrong = f"{slot} went with code {code} after SIGTERM"
             self.start(slot)
             return wrong

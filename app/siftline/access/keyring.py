@@ -138,13 +138,18 @@ def _secret(settings: Settings) -> str:
     if settings.secret is not None:
         return settings.secret.get_secret_value()
     path = settings.data_dir / "cookie-secret"
+    if not path.exists():  # only the first start needs room on the disk
+        _make_secret(path)
+    return path.read_text()
+
+
+def _make_secret(path: Path) -> None:
     mine = Path(f"{path}.{os.getpid()}.{secrets.token_hex(4)}")
-    mine.touch(mode=0o600)
-    mine.write_text(secrets.token_urlsafe(32))
     try:
+        mine.touch(mode=0o600)
+        mine.write_text(secrets.token_urlsafe(32))
         os.link(mine, path)  # of two processes that start at once, the first one's secret counts
     except FileExistsError:
         pass
     finally:
-        mine.unlink()
-    return path.read_text()
+        mine.unlink(missing_ok=True)

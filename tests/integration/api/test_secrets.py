@@ -1,12 +1,16 @@
 """Keys and passwords stand in no log, no answer and no message, whatever goes wrong."""
 
 import logging
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
 
+from siftline.main import create_app
 from siftline.settings import Settings
 from siftline.store.session import make_engine
 from tests.integration.api.conftest import open_client, png, upload
@@ -67,3 +71,25 @@ def test_no_key_may_travel_in_an_address(settings: Settings) -> None:
     with open_client(settings.model_copy(update={"api_key": SecretStr(MASTER)})) as api:
         for name in ("key", "api_key", "access_token", "token"):
             assert api.get("/datasets", params={name: MASTER}).status_code == 401
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Every write to a file fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_only_the_first_start_needs_room_for_the_cookies_secret(settings: Settings) -> None:
+    with no_room(), pytest.raises(OSError, match="too large"):
+        create_app(settings)
+    assert not list(settings.data_dir.glob("cookie-secret*"))
+    create_app(settings)
+    with no_room():
+        create_app(settings)
+    assert len(list(settings.data_dir.glob("cookie-secret*"))) == 1
