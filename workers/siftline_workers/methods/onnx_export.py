@@ -16,9 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from siftline_workers.methods.seeding import Progress, ignore_progress
+
 SCHEMA_VERSION = 1
 TOLERANCE = 1e-3
 """Of the spread of torch's map: the largest difference allowed. Measured: benchmarks/LOG.md."""
+_WRITTEN = 0.9  # of an export's time, as measured with `lite`
 
 
 class ExportDiffers(Exception):
@@ -43,7 +46,13 @@ class Parity:
         return largest / self.spread
 
 
-def export(module: nn.Module, side: int, path: Path, tiles: NDArray[np.uint8]) -> Parity:
+def export(
+    module: nn.Module,
+    side: int,
+    path: Path,
+    tiles: NDArray[np.uint8],
+    on_progress: Progress = ignore_progress,
+) -> Parity:
     """Write `module` (a `Trained.module`) to `path` and compare the file with it on `tiles`.
 
     `tiles` (T, side, side, 3) should be real ones: a difference may show only on real values. Raises
@@ -52,7 +61,8 @@ def export(module: nn.Module, side: int, path: Path, tiles: NDArray[np.uint8]) -
     if tiles.dtype != np.uint8 or tiles.shape[1:] != (side, side, 3) or len(tiles) == 0:
         raise ValueError(f"tiles must be (T, {side}, {side}, 3) uint8, at least one; got {tiles.shape}")
     _write(module, side, path)
-    found = parity(module, path, tiles)
+    on_progress(_WRITTEN)
+    found = parity(module, path, tiles, lambda share: on_progress(_WRITTEN + (1 - _WRITTEN) * share))
     if not found.relative <= TOLERANCE:
         path.unlink()
         raise ExportDiffers(
@@ -63,7 +73,9 @@ def export(module: nn.Module, side: int, path: Path, tiles: NDArray[np.uint8]) -
     return found
 
 
-def parity(module: nn.Module, path: Path, tiles: NDArray[np.uint8]) -> Parity:
+def parity(
+    module: nn.Module, path: Path, tiles: NDArray[np.uint8], on_progress: Progress = ignore_progress
+) -> Parity:
     """How far the file at `path` is from `module` on `tiles`, one at a time as the service scores them."""
     compiled = openvino.Core().compile_model(
         str(path), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -74,6 +86,7 @@ def parity(module: nn.Module, path: Path, tiles: NDArray[np.uint8]) -> Parity:
             expected.append([t.numpy() for t in module(torch.from_numpy(tiles[i : i + 1]))])
         answer = compiled({"tile": tiles[i : i + 1]})
         found.append([answer["map"], answer["score"]])
+        on_progress((i + 1) / len(tiles))
     of_map, of_score = (
         np.abs(np.concatenate(a) - np.concatenate(b)).max()
         for a, b in zip(zip(*expected, strict=True), zip(*found, strict=True), strict=True)

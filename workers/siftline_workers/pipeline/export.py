@@ -16,6 +16,7 @@ from siftline.schemas import CalibrationCard
 from siftline_workers.methods import onnx_export
 from siftline_workers.methods.detectors import Trained
 from siftline_workers.methods.onnx_export import Parity
+from siftline_workers.methods.seeding import Progress
 from siftline_workers.pipeline import detector_files
 from siftline_workers.pipeline.clean_set import CleanSet
 
@@ -32,13 +33,15 @@ def write(
     side: int,
     calibration: Calibration,
     card: CalibrationCard,
+    on_progress: Progress,
 ) -> Parity:
     """model.onnx, model.safetensors and calibration.json in `folder`.
 
-    Raises ExportDiffers when the ONNX file does not compute what the trained network does.
+    `on_progress` may raise to cancel. Raises ExportDiffers when the ONNX file does not compute what the
+    trained network does.
     """
     tiles = _some_tiles(clean, side)
-    parity = onnx_export.export(trained.module, side, folder / "model.onnx", tiles)
+    parity = onnx_export.export(trained.module, side, folder / "model.onnx", tiles, on_progress)
     maps = _maps(trained, tiles)
     detector_files.write_weights(folder / "model.safetensors", trained.weights)
     detector_files.write_calibration(

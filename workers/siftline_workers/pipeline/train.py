@@ -77,9 +77,15 @@ def run(job: RunningJob) -> None:
         card = _card(job, order, trained, calibration)
     with _folder(job) as folder:
         outcome = Outcome(lineage, card, _thinned(trained.curve, CURVE_POINTS), folder)
-        with stages.stage("export"):
+        with stages.stage("export") as progress:
             parity = export.write(
-                folder, trained, clean, side=order.preset.side, calibration=calibration, card=card
+                folder,
+                trained,
+                clean,
+                side=order.preset.side,
+                calibration=calibration,
+                card=card,
+                on_progress=progress,
             )
             detector_files.draw_curve(folder / "curve.png", outcome.curve, calibration)
         with stages.stage("write"):
