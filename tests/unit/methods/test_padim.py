@@ -87,3 +87,28 @@ def test_few_or_equal_images_give_finite_scores(n: int) -> None:
     assert len(set(padim.place_scores(same, alone(same)).scores.values.tolist())) == 1
     constant = PatchFeatures(same.ids, np.ones_like(same.patches), same.offsets, same.grids)
     assert np.isfinite(padim.place_scores(constant, alone(constant)).patch_scores).all()
+
+
+def rolled(features: PatchFeatures) -> PatchFeatures:
+    """The same pictures with their parts anywhere."""
+    rng = np.random.default_rng(1)
+    maps = [features.of(i).reshape(*features.grid(i), -1) for i in range(features.n_images)]
+    moved = [np.roll(m, tuple(rng.integers(0, m.shape[0], 2)), (0, 1)) for m in maps]
+    return PatchFeatures.from_grids(features.ids, moved)
+
+
+def test_the_place_is_worth_something_where_parts_have_one_and_nothing_where_they_lie_anywhere() -> None:
+    features = texture_images(60)
+    assert padim.fit(features, alone(features)).gain > 1
+    anywhere = rolled(features)
+    assert padim.fit(anywhere, alone(anywhere)).gain < 0
+
+
+def test_what_is_kept_was_fitted_to_all_and_is_judged_by_what_was_not() -> None:
+    features = texture_images(40, odd=3)
+    fitted = padim.fit(features, alone(features), seed=1)
+    assert (fitted.distances == padim.place_scores(features, alone(features), seed=1).patch_scores).all()
+    maps = features.patches.astype(np.float64).reshape(40, 36, -1)
+    weight = 40 / (40 + 16)
+    expected = weight * maps.mean(0) + (1 - weight) * maps.mean((0, 1))
+    assert fitted.mean.numpy()[padim.places_of(6, 6)] == pytest.approx(expected, abs=1e-5)

@@ -16,19 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from siftline_workers.methods import neighbours, projection
+from siftline_workers.methods import neighbours, padim, projection
 from siftline_workers.methods.detectors import Keeper, TrainingSet
 from siftline_workers.methods.features import PatchFeatures
-from siftline_workers.methods.funad_detector_network import Descriptor, surroundings
+from siftline_workers.methods.funad_detector_network import Descriptor, Places, surroundings
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph, Pool
 from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.projection import Projection
-from siftline_workers.methods.seeding import Progress, image_rng
+from siftline_workers.methods.seeding import Progress, image_rng, shuffled
 
 MEMORY_PATCHES = 8192
 _SAMPLE = 32_768  # patches in all, as many of each image
 _AXES_PATCHES = 16_384
+_PLACES_TILES = 2048  # of which the Gaussians of places are fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class HeadData:
     """Context descriptors that the memory is made of."""
     descriptors: Tensor
     """(rows, 2 d): fine and context side by side."""
+    places: Places
 
 
 def draw(data: TrainingSet, grid: int, seed: int, on_progress: Progress) -> Sample:
@@ -106,7 +108,8 @@ def of_images(
     groups = NearDuplicates(described.ids, sample.data.groups.group[images])
     shard = neighbours.search_shard(described, pool, groups, 0, len(images), on_progress=on_progress)
     graph = neighbours.join([shard], described)
-    return HeadData(descriptor, offsets, graph, pool, torch.cat([fine, context], dim=1))
+    places = _places(sample, images, descriptor, seed)
+    return HeadData(descriptor, offsets, graph, pool, torch.cat([fine, context], dim=1), places)
 
 
 def tiles_of(features: PatchFeatures, i: int, grid: int) -> Tensor:
@@ -115,6 +118,28 @@ def tiles_of(features: PatchFeatures, i: int, grid: int) -> Tensor:
     patches = torch.from_numpy(features.of(i).astype(np.float32))
     cells = patches.view(rows // grid, grid, columns // grid, grid, -1).transpose(1, 2)
     return cells.reshape(-1, grid * grid, features.dim)
+
+
+def _places(sample: Sample, images: NDArray[np.int64], descriptor: Descriptor, seed: int) -> Places:
+    """Fitted to all patches of random ones of the `images`."""
+    features, grid = sample.data.features, sample.grid
+    order = images[shuffled([features.ids[i] for i in images], seed, "funad-places")]
+    tiles = np.diff(features.offsets)[order] // grid**2
+    order = order[: 1 + int(np.searchsorted(np.cumsum(tiles), _PLACES_TILES))]
+    maps: list[list[NDArray[np.float16]]] = [[]] * len(order)
+
+    def describe(k: int) -> None:
+        _, context = descriptor(tiles_of(features, int(order[k]), grid))
+        first = context[:, :, : padim.AXES].half().numpy()
+        maps[k] = list(first.reshape(len(first), grid, grid, -1))
+
+    for_each(describe, 0, len(order))
+    ids = [f"{features.ids[i]}-{t}" for i, of in zip(order, maps, strict=True) for t in range(len(of))]
+    described = PatchFeatures.from_grids(ids, [tile for of in maps for tile in of])
+    groups = NearDuplicates(
+        described.ids, np.repeat(sample.data.groups.group[order], [len(of) for of in maps])
+    )
+    return Places(grid, padim.fit(described, groups, seed=seed))
 
 
 def _descriptor(sample: Sample, rows: Tensor, seed: int, keeper: Keeper, name: str) -> Descriptor:

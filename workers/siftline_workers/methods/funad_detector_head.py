@@ -22,7 +22,13 @@ from torch.nn import functional as F
 
 from siftline_workers.methods.detectors import CurvePoint, Keeper
 from siftline_workers.methods.funad_detector_data import HeadData
-from siftline_workers.methods.funad_detector_network import HEAD_WEIGHT, FunadScorer, Head, Memory
+from siftline_workers.methods.funad_detector_network import (
+    HEAD_WEIGHT,
+    FunadScorer,
+    Head,
+    Memory,
+    robust_scale,
+)
 from siftline_workers.methods.funad_head import mutual_pairs
 from siftline_workers.methods.neighbours import search_precision
 from siftline_workers.methods.pooling import pool_images, robust_z
@@ -95,13 +101,13 @@ class HeadTraining:
         vectors = self.data.pool.vectors[slots]
         memory = Memory(torch.from_numpy(vectors).flatten(0, 1), self._centre, self._spread)
         self._fused()  # sets the head's scale
-        return FunadScorer(self.data.descriptor, memory, self._head).eval()
+        return FunadScorer(self.data.descriptor, memory, self.data.places, self._head).eval()
 
     def _remember(self, in_memory: NDArray[np.bool_]) -> None:
         """Make the memory of these images, and pseudo-labels of the distances to it."""
         self._in_memory = in_memory
         log_distance = np.log(self.data.graph.bank_distance(in_memory) + 1e-6)
-        self._centre, self._spread = _scale(log_distance[in_memory[self._image]])
+        self._centre, self._spread = robust_scale(log_distance[in_memory[self._image]])
         self._distances = ((log_distance - self._centre) / self._spread).astype(np.float32)
         self._normal = torch.from_numpy(np.flatnonzero(self._distances <= self.options.suspected_z))
 
@@ -114,7 +120,7 @@ class HeadTraining:
     def _fused(self) -> NDArray[np.float32]:
         """(rows,) of memory and head as the detector fuses them; puts the head on its scale."""
         logits = self._head.logits(self._inputs).numpy()
-        centre, spread = _scale(logits[self._normal.numpy()])
+        centre, spread = robust_scale(logits[self._normal.numpy()])
         self._head.get_buffer("logit_scale").copy_(torch.tensor([centre, spread]))
         fused: NDArray[np.float32] = self._distances + HEAD_WEIGHT * (logits - centre) / spread
         return fused
@@ -169,10 +175,3 @@ def _new_head(sample: Tensor, random: torch.Generator) -> Head:
     scale = torch.where(spread > 1e-6, spread.clamp(min=1e-12).rsqrt(), 0.0)
     scale = scale / (scale * spread).square().mean().sqrt().clamp(min=1e-12)
     return Head(sample.mean(0), scale, random)
-
-
-def _scale(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Median and robust standard deviation; 1 where nothing varies."""
-    centre = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - centre)))
-    return centre, spread if spread > 1e-6 else 1.0

@@ -1,21 +1,25 @@
 """The network of a FUN-AD detector: from a frozen backbone's patches to a map and a score.
 
-FUN-AD infers with its head alone. Here the memory of normal patches, which gave the head its pseudo-labels,
-goes along and has the larger say: a product and a minimum more, and better on average than either alone
-(benchmarks/LOG.md).
+FUN-AD infers with its head alone. Here two more have a larger say: the memory of normal patches, which gave
+the head its pseudo-labels, and what is normal at the patch's place, a Gaussian each (PaDiM, see padim.py).
+Neither is the paper's; together they are better on average than any alone (benchmarks/LOG.md).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from siftline_workers.methods import padim
+from siftline_workers.methods.padim import FittedPlaces
 from siftline_workers.methods.pooling import DEFECT_AREAS
 from siftline_workers.methods.projection import Projection
 
 HEAD_WEIGHT = 0.25
-"""The head's say against the memory's, both in robust standard deviations of a normal patch."""
+"""The head's say against the memory's and the places', in robust standard deviations of a normal patch."""
 _LEAST = 1e-6  # added before a logarithm
 
 
@@ -68,6 +72,29 @@ class Memory(nn.Module):
         return ((torch.log(distance + _LEAST) - scale[0]) / scale[1]).clamp(min=-3)
 
 
+class Places(nn.Module):
+    """Mahalanobis distance from what is normal where a patch lies in its tile, as `Memory` scales its own.
+
+    No logarithm: over so many axes these distances spread evenly about their median. Whether they are worth
+    hearing the training images tell: the places' say is the gain of `padim.fit`, from none at 0 to all at 1.
+    """
+
+    def __init__(self, grid: int, fitted: FittedPlaces) -> None:
+        super().__init__()
+        self.register_buffer("place", padim.places_of(grid, grid))
+        self.register_buffer("mean", fitted.mean)
+        self.register_buffer("whitening", fitted.whitening)
+        self.register_buffer("scale", torch.tensor(robust_scale(fitted.distances)))
+        self.register_buffer("say", torch.tensor(min(max(fitted.gain, 0.0), 1.0)))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """(B, P, d') -> (B, P). The first d of the axes count."""
+        place, scale = self.get_buffer("place"), self.get_buffer("scale")
+        mean, whitening = self.get_buffer("mean")[place], self.get_buffer("whitening")[place]
+        white = (context[:, :, : mean.shape[1]] - mean)[:, :, None] @ whitening
+        return (white.square().sum((2, 3)).sqrt() - scale[0]) / scale[1]
+
+
 class Head(nn.Module):
     """The trained part: d'-128-64-1, the logit of "pushed off the normal patches"."""
 
@@ -99,6 +126,13 @@ class Head(nn.Module):
         return (self.logits(self.prepared(descriptors)) - scale[0]) / scale[1]
 
 
+def robust_scale(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Median and robust standard deviation; 1 where nothing varies."""
+    centre = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - centre)))
+    return centre, spread if spread > 1e-6 else 1.0
+
+
 def initialise(layers: nn.Sequential, random: torch.Generator) -> None:
     """PyTorch's own initial ranges, drawn from `random` and not from the global state."""
     with torch.no_grad():
@@ -112,14 +146,15 @@ def initialise(layers: nn.Sequential, random: torch.Generator) -> None:
 class FunadScorer(nn.Module):
     """Backbone patches (B, P, D) -> map (B, g, g) and score (B,)."""
 
-    def __init__(self, descriptor: Descriptor, memory: Memory, head: Head) -> None:
+    def __init__(self, descriptor: Descriptor, memory: Memory, places: Places, head: Head) -> None:
         super().__init__()
-        self.descriptor, self.memory, self.head = descriptor, memory, head
+        self.descriptor, self.memory, self.places, self.head = descriptor, memory, places, head
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         fine, context = self.descriptor(patches)
-        told = self.memory(context) + HEAD_WEIGHT * self.head(torch.cat([fine, context], dim=2))
-        fused = told / (1 + HEAD_WEIGHT)
+        say = self.places.get_buffer("say")
+        told = self.memory(context) + say * self.places(context)
+        fused = (told + HEAD_WEIGHT * self.head(torch.cat([fine, context], dim=2))) / (1 + say + HEAD_WEIGHT)
         grid = self.descriptor.grid
         return fused.reshape(-1, grid, grid), pooled(fused)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siftline.domain.scores import ScoredImages
-from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.features import PatchFeatures, float32
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.parallel import for_each
@@ -29,7 +29,7 @@ from siftline_workers.methods.pooling import pool_images
 from siftline_workers.methods.seeding import Progress, ignore_progress, shuffled
 
 _SIDE = 16  # places a side
-_AXES = 64  # a covariance of more needs more images than many sets have
+AXES = 64  # a covariance of more needs more images than many sets have
 _FOLDS = 5
 _ANYWHERE = 16.0  # patches from anywhere that stand beside those of a place
 _RIDGE = 0.05  # of the mean variance: axes with less cannot decide alone
@@ -41,6 +41,21 @@ class PlaceScores:
     scores: ScoredImages
     patch_scores: NDArray[np.float32]
     """(patches,) Mahalanobis distance from what other images show at the same place."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPlaces:
+    mean: Tensor
+    """(C, d) of what the images show at each of C places."""
+    whitening: Tensor
+    """(C, d, d): a row times it has unit covariance."""
+    distances: NDArray[np.float32]
+    """(patches,) Mahalanobis distance of the images fitted to, cross-fitted."""
+    gain: float
+    """How much better its place foretells a patch of another image than one Gaussian of all places does:
+    difference of log-likelihoods in nats, median over patches, cross-fitted. Negative where parts lie at
+    random.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,13 @@ class _Moments:
 
     def __sub__(self, other: _Moments) -> _Moments:
         return _Moments(self.count - other.count, self.first - other.first, self.second - other.second)
+
+    def anywhere(self) -> _Moments:
+        """At each place what is at all of them together."""
+        everything = (
+            sums.sum(0, keepdim=True).expand_as(sums) for sums in (self.count, self.first, self.second)
+        )
+        return _Moments(*everything)
 
 
 def place_scores(
@@ -101,13 +123,7 @@ def fitted(
     fold = subsets_of(groups, _FOLDS, 0, seed + 2)
     wanted = np.ones(features.n_images, bool) if barred is None else ~barred
     order = shuffled(features.ids, seed, "padim")
-    parts = [_nothing(features)] * _FOLDS
-
-    def gather(f: int) -> None:
-        for run in _runs(features, order[(fold == f)[order] & wanted[order]]):
-            parts[f] = parts[f] + _moments(features, run)
-
-    for_each(gather, 0, _FOLDS, on_progress)
+    parts = _parts(features, fold, order[wanted[order]], on_progress)
     total = sum(parts[1:], parts[0])
     means, whitenings = zip(*(_gaussians(total - part) for part in parts), strict=True)
     return PlaceModels(fold, torch.stack(means).numpy(), torch.stack(whitenings).numpy())
@@ -139,6 +155,53 @@ def patch_scores(
     return rows
 
 
+def fit(features: PatchFeatures, groups: NearDuplicates, *, seed: int = 0) -> FittedPlaces:
+    """Fitted to all images, and cross-fitted what that is worth. `features` as for `place_scores`."""
+    fold = subsets_of(groups, _FOLDS, 0, seed + 2)
+    parts = _parts(features, fold, shuffled(features.ids, seed, "padim"))
+    total = sum(parts[1:], parts[0])
+    distances, gains = np.zeros((2, features.n_patches), np.float32)
+
+    def score(f: int) -> None:
+        mean, whitening = _gaussians(total - parts[f])
+        other_mean, other_whitening = _gaussians((total - parts[f]).anywhere())
+        volume = (_log_det(whitening) - _log_det(other_whitening)).numpy()
+        for run in _runs(features, np.flatnonzero(fold == f)):
+            here = _distances(features, run, mean, whitening)
+            gain = (_distances(features, run, other_mean, other_whitening) ** 2 - here**2) / 2
+            gain += volume[places_of(*features.grid(int(run[0])))]
+            for k, i in enumerate(run):
+                rows = slice(features.offsets[i], features.offsets[i + 1])
+                distances[rows], gains[rows] = here[k], gain[k]
+
+    for_each(score, 0, _FOLDS)
+    return FittedPlaces(*_gaussians(total), distances, float(np.median(gains)))
+
+
+def _parts(
+    features: PatchFeatures,
+    fold: NDArray[np.int64],
+    images: NDArray[np.int64],
+    on_progress: Progress = ignore_progress,
+) -> list[_Moments]:
+    """Of each fold's images among `images`."""
+    parts = [_nothing(features)] * _FOLDS
+
+    def gather(f: int) -> None:
+        for run in _runs(features, images[fold[images] == f]):
+            parts[f] = parts[f] + _moments(features, run)
+
+    for_each(gather, 0, _FOLDS, on_progress)
+    return parts
+
+
+def places_of(rows: int, columns: int) -> Tensor:
+    """(rows * columns,): the place of each patch of such a grid."""
+    row = torch.arange(rows) * _SIDE // rows
+    column = torch.arange(columns) * _SIDE // columns
+    return (row[:, None] * _SIDE + column).flatten()
+
+
 def _runs(features: PatchFeatures, images: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The images, those of one grid together and otherwise in their order, at most 32 a run."""
     shapes = features.grids[images]
@@ -151,26 +214,18 @@ def _runs(features: PatchFeatures, images: NDArray[np.int64]) -> list[NDArray[np
 
 def _by_patch(features: PatchFeatures, run: NDArray[np.int64]) -> Tensor:
     """(P, n, d): the patches of images of one grid, those at one place of it together."""
-    images = [torch.from_numpy(features.of(int(i))[:, :_AXES].astype(np.float32)) for i in run]
+    images = [torch.from_numpy(float32(features.of(int(i))[:, :AXES])) for i in run]
     return torch.stack(images, dim=1)
 
 
-def _places(features: PatchFeatures, i: int) -> Tensor:
-    """(P,): the place of each patch of image i."""
-    rows, columns = features.grid(i)
-    row = torch.arange(rows) * _SIDE // rows
-    column = torch.arange(columns) * _SIDE // columns
-    return (row[:, None] * _SIDE + column).flatten()
-
-
 def _nothing(features: PatchFeatures) -> _Moments:
-    places, d = _SIDE * _SIDE, min(_AXES, features.dim)
+    places, d = _SIDE * _SIDE, min(AXES, features.dim)
     zeros = torch.zeros(places, d, d, dtype=torch.float64)
     return _Moments(zeros[:, 0, 0].clone(), zeros[:, 0].clone(), zeros)
 
 
 def _moments(features: PatchFeatures, run: NDArray[np.int64]) -> _Moments:
-    patches, places = _by_patch(features, run), _places(features, int(run[0]))
+    patches, places = _by_patch(features, run), places_of(*features.grid(int(run[0])))
     sums = _nothing(features)
     sums.count.index_add_(0, places, torch.full((len(places),), float(len(run)), dtype=torch.float64))
     sums.first.index_add_(0, places, patches.sum(1).double())
@@ -199,7 +254,12 @@ def _distances(
     features: PatchFeatures, run: NDArray[np.int64], mean: Tensor, whitening: Tensor
 ) -> NDArray[np.float32]:
     """(n, P): Mahalanobis distances of the patches of images of one grid."""
-    places = _places(features, int(run[0]))
+    places = places_of(*features.grid(int(run[0])))
     white = (_by_patch(features, run) - mean[places][:, None]) @ whitening[places]
     distances: NDArray[np.float32] = white.square().sum(2).sqrt().T.numpy()
     return distances
+
+
+def _log_det(whitening: Tensor) -> Tensor:
+    """(C,): of triangular matrices."""
+    return whitening.diagonal(dim1=1, dim2=2).abs().clamp(min=1e-30).log().sum(1)
