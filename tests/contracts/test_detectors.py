@@ -197,7 +197,7 @@ def test_no_label_can_reach_it(method: Method) -> None:
     assert [f.name for f in fields(TrainingSet)] == ["features", "groups"]
     assert [f.name for f in fields(PatchFeatures)] == ["ids", "patches", "offsets", "grids"]
     assert list(inspect.signature(method.train).parameters) == [
-        "data", "preset", "weights", "options", "seed", "budget", "keeper", "on_progress",
+        "data", "preset", "weights", "options", "seed", "budget", "keeper", "on_progress", "share",
     ]  # fmt: skip
 
 
