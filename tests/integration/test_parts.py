@@ -113,6 +113,19 @@ def test_a_helper_leaves_off_when_it_is_not_wanted(job: RunningJob, lite: Backbo
     assert extracted(job, lite) == []
 
 
+@SQLITE
+def test_a_helper_leaves_a_large_set_for_a_small_one_that_is_handed_in(
+    job: RunningJob, lite: Backbone
+) -> None:
+    with transaction(job.sessions) as session:
+        parts.offer(session, [Part(job.id, Work.EXTRACT, 0, IMAGES)])
+    small = add_job(job.sessions, kind=JobKind.PURIFY)
+    assert help_next(helper(job), HEAVY, threading.Event())
+    with reading(job.sessions) as session:
+        assert jobs.next_queued(session, HEAVY) == small
+    assert extracted(job, lite) == []
+
+
 @contextmanager
 def offered(sessions: sessionmaker[Session], job_id: UUID, *starts: int) -> Iterator[Session]:
     with transaction(sessions) as session:
