@@ -1,10 +1,12 @@
 """Clean or suspect: a probability with an interval for every image, and a cut by expected cost.
 
 numpy and the standard library only, so that the service can move the cut without a GPU, torch or scipy.
-Rules: an image is dropped when keeping it is expected to cost more than losing it (`cost_ratio` : 1, so 4
-drops above p = .2); never more than half; and where there is no evidence of contamination only the extreme
-tail goes. A prior the user gives is a hint, echoed back: it widens the interval, it never becomes a fixed
-fraction. What a person decided is known: it is never overruled, and it tells something of the others.
+Rules: an image is dropped when keeping it may be expected to cost more than losing it (`cost_ratio` : 1, so
+4 drops where p's upper end is above .2: anomalies that stay do more harm to a memory than their number says,
+and what is dropped in doubt is put before people); never more than half; and where scores show no evidence
+of contamination only the extreme tail goes, by p itself. A prior the user gives is a hint, echoed back: it
+widens the interval, it never becomes a fixed fraction. What a person decided is known: it is never overruled,
+and it tells something of the others.
 """
 
 from __future__ import annotations
@@ -95,13 +97,17 @@ def decide(
     things = _things(scores, signals, order, groups, decided or {})
     fit = fit_mixtures(things.scales, things.weights, things.truth)
     draws = _bootstrap(things, seed)
-    contamination = _contamination(fit, draws, things, prior)
+    shown = evidence_of(fit.bic_gain, [draw.bic_gain for draw in draws])
+    contamination = _contamination(fit, draws, things, prior, shown)
     assumed = _TAIL_PRIOR if prior is None else prior
     p, *drawn = (_probability(mixture, things, contamination.evidence, assumed) for mixture in (fit, *draws))
+    evident = shown != "none"
+    if evident:  # one fit is one guess: what resampled sets say on average is better calibrated (LOG.md)
+        p = np.mean(drawn, axis=0)
     low = np.minimum(np.quantile(drawn, 0.1, axis=0), p)
     high = np.maximum(np.quantile(drawn, 0.9, axis=0), p)
     if cut_score is None:
-        cut = _cut(things, p, cost_ratio, contamination)
+        cut = _cut(things, high if evident else p, cost_ratio, contamination)
     else:
         cut = Cut(cut_score, f"set by a person at {cut_score:.4g}", uncertain=False)
     undecided = np.isnan(things.truth)
@@ -211,7 +217,7 @@ def _bootstrap(things: _Things, seed: int) -> list[Mixtures]:
 
 
 def _contamination(
-    fit: Mixtures, draws: list[Mixtures], things: _Things, prior: float | None
+    fit: Mixtures, draws: list[Mixtures], things: _Things, prior: float | None, shown: Evidence
 ) -> Contamination:
     weights, scaled = things.weights, fit.z(things.scales)
     methods = {
@@ -223,7 +229,7 @@ def _contamination(
     confirmed, cleared = (float(weights @ (things.truth == word)) / float(weights.sum()) for word in (1, 0))
     shares = np.array([draw.share for draw in draws])
     # One confirmed anomaly is proof that there are any.
-    evidence = "strong" if confirmed > 0 else evidence_of(fit.bic_gain, [draw.bic_gain for draw in draws])
+    evidence: Evidence = "strong" if confirmed > 0 else shown
     estimate = 0.0 if evidence == "none" else max(fit.share, confirmed)
     low = 0.0 if evidence == "none" else min(estimate, float(np.quantile(shares, 0.1)))
     # What hides among the normal scores is not in the mixture's share; asymmetry bounds it.
@@ -238,7 +244,7 @@ def _contamination(
 
 
 def _cut(things: _Things, p: Values, cost_ratio: float, contamination: Contamination) -> Cut:
-    """Drop where expected cost says so, within what the evidence allows; people's own drops count too."""
+    """Drop where expected cost at `p` says so, within what the evidence allows; people's drops count too."""
     n, scores = float(things.weights.sum()), things.values
     if n < FEWEST:
         return Cut(float(scores.max()), "too few images to judge: nothing is dropped", uncertain=True)
@@ -251,7 +257,7 @@ def _cut(things: _Things, p: Values, cost_ratio: float, contamination: Contamina
     allowed = float(descending[quota]) if quota < len(descending) else float(scores.min())
     kept = scores[undecided & (p <= bar)]
     score = max(float(kept.max()) if len(kept) else -np.inf, allowed)
-    rule = f"expected cost: suspect where p > {bar:.2g}"
+    rule = f"expected cost: suspect where p may be above {bar:.2g}"
     if contamination.evidence == "none":
         rule = f"no evidence of contamination: only the extreme tail, at most {_TAIL_SHARE:.0%}"
     shares = [contamination.methods[name] for name in ("mixture", "tail")]
