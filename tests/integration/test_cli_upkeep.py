@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.jobs import JobKind, Lane
 from siftline.schemas import Collected, Finding
+from siftline.services import diagnosis
 from siftline.services.diagnosis import diagnose
 from siftline.settings import Settings
 from siftline.store import jobs, workers
@@ -17,6 +20,7 @@ from siftline.store.blobs_local import LocalBlobs
 from siftline.store.migrate import upgrade
 from siftline.store.session import make_engine, session_factory, transaction
 from siftline.store.workers import Capacity
+from siftline_workers.outage import Outage
 from tests.conftest import free_port
 from tests.integration.job_steps import add_dataset
 from tests.integration.served import siftline
@@ -78,6 +82,49 @@ def test_doctor_says_what_is_broken_and_how_to_mend_it(
     assert all(found[name].fix for name in failing)
     assert "light" in found["worker"].told
     assert "wide_resnet50_2" in found["weights"].told
+
+
+def test_a_database_that_is_away_is_waited_for_once_and_nothing_is_blamed_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=f"postgresql+psycopg://x@127.0.0.1:{free_port()}/x")
+    monkeypatch.setattr(diagnosis, "_weights", lambda _: Finding(name="weights", state="ok", told="ok"))
+    engine, asked = make_engine(settings.sqlalchemy_url), []
+    event.listen(engine, "do_connect", lambda *given: asked.append(given) and None)
+    found = list(diagnose(settings, session_factory(engine), LocalBlobs(tmp_path / "blobs")))
+    assert [f.name for f in found if f.state == "failure"] == ["database"]
+    assert [f.name for f in found if f.state == "warning"] == ["migrations", "worker"]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_doctor_names_the_sources_that_cannot_be_read(
+    settings: Settings, s3_settings: Settings, tmp_path: Path
+) -> None:
+    def told(**sources: object) -> list[tuple[str, str]]:
+        changed = settings.model_copy(update={"s3_endpoint": s3_settings.s3_endpoint, **sources})
+        return [(found.state, found.told) for found in diagnosis.sources_missing(changed)]
+
+    there, gone = f"{s3_settings.s3_bucket}/line", tmp_path / "gone"
+    assert told() == []
+    assert told(source_roots=(tmp_path,), source_buckets=(there,)) == [("ok", "ok")]
+    wrong = told(source_roots=(tmp_path, gone), source_buckets=(there, "no-such-bucket"))
+    assert wrong == [("failure", f"cannot be read: {gone}, no-such-bucket")]
+
+
+def test_a_worker_says_once_that_the_database_is_away_and_once_that_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outage = Outage(Settings(database_url="postgresql+psycopg://me:hidden@db/x"))
+    for _ in range(2):
+        outage.is_over()
+        for _ in range(3):
+            outage.goes_on(OperationalError("", {}, OSError()))
+    outage.is_over()
+    told = [record.getMessage() for record in caplog.records]
+    assert ["does not answer" in line for line in told] == [True, False, True, False]
+    assert "me:***@db/x" in told[0]
+    assert "hidden" not in caplog.text
 
 
 def test_gc_counts_first_and_removes_when_asked(tmp_path: Path) -> None:

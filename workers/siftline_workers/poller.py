@@ -14,10 +14,11 @@ from siftline.dispatch import silent
 from siftline.domain.jobs import Lane
 from siftline.logs import set_up_logging
 from siftline.settings import Settings
-from siftline.store.session import DATABASE_AWAY, make_engine, session_factory
+from siftline.store.session import DATABASE_AWAY, KEPT_BY_WORKERS, make_engine, session_factory
 from siftline_workers.heartbeat import beating
 from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import CHILD, Supervisor, new_worker_id
+from siftline_workers.outage import PAUSE_S, Outage
 from siftline_workers.parent import die_with
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def run_forever(settings: Settings, stop: threading.Event, child: tuple[str, ...
 
     One job at a time in each slot: short work has one of its own and never waits behind a training.
     """
-    engine = make_engine(settings.sqlalchemy_url)
+    engine = make_engine(settings.sqlalchemy_url, kept=KEPT_BY_WORKERS)
     sessions = session_factory(engine)
     supervisor = Supervisor(settings, sessions, new_worker_id(), silent, child)
     works = [threading.Thread(target=_run_slot, args=(supervisor, lanes, stop)) for lanes in slots(settings)]
@@ -56,12 +57,16 @@ def slots(settings: Settings) -> list[list[Lane]]:
 
 def _run_slot(supervisor: Supervisor, lanes: Collection[Lane], stop: threading.Event) -> None:
     # Errors are logged, because a worker outlives what its jobs meet.
+    outage = Outage(supervisor.settings)
     while not stop.is_set():
         try:
-            if supervisor.run_next(lanes, stop) or help_next(supervisor, lanes, stop):
+            worked = supervisor.run_next(lanes, stop) or help_next(supervisor, lanes, stop)
+            outage.is_over()
+            if worked:
                 continue
         except DATABASE_AWAY as error:
-            log.warning("the database is away (%s)", type(error.orig).__name__)
+            outage.goes_on(error)
+            stop.wait(PAUSE_S)
         except Exception:
             log.exception("running a job failed; the sweeper will find it")
         stop.wait(supervisor.settings.poll_s)

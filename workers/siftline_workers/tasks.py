@@ -11,10 +11,11 @@ from kombu.entity import Queue
 from siftline.dispatch import TASK, make_bell, make_celery, queue_of
 from siftline.logs import set_up_logging
 from siftline.settings import Settings
-from siftline.store.session import DATABASE_AWAY, make_engine, session_factory
+from siftline.store.session import DATABASE_AWAY, KEPT_BY_WORKERS, make_engine, session_factory
 from siftline_workers.heartbeat import beating
 from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import CHILD, Supervisor, new_worker_id
+from siftline_workers.outage import PAUSE_S, Outage
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +45,22 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
     )
-    sessions = session_factory(make_engine(settings.sqlalchemy_url))
+    sessions = session_factory(make_engine(settings.sqlalchemy_url, kept=KEPT_BY_WORKERS))
     supervisor = Supervisor(settings, sessions, new_worker_id(), make_bell(settings), child)
     stop = threading.Event()
 
     def look(_job_id: str) -> None:
         # Not only the job it was rung for: that one's turn may come later, or it may be in other hands.
-        lanes = settings.lanes
+        lanes, outage = settings.lanes, Outage(settings)
         while not stop.is_set():
             try:
-                if not (supervisor.run_next(lanes, stop) or help_next(supervisor, lanes, stop)):
+                worked = supervisor.run_next(lanes, stop) or help_next(supervisor, lanes, stop)
+                outage.is_over()
+                if not worked:
                     return
             except DATABASE_AWAY as error:  # not to be given up: nobody would ring for that job again soon
-                log.warning("the database is away (%s)", type(error.orig).__name__)
-                stop.wait(settings.poll_s)
+                outage.goes_on(error)
+                stop.wait(PAUSE_S)
 
     app.task(look, name=TASK)
     _follow_the_worker(supervisor, stop)

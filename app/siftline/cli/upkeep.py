@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from siftline.cli.database import opened_database
 from siftline.cli.options import AsJson
@@ -29,39 +28,38 @@ def add_to(app: typer.Typer) -> None:
 
 def doctor(data_dir: DataDir = None, *, as_json: AsJson = False) -> None:
     """Look at settings, database, broker, storage, disk, workers and weights; say what to do. 1: trouble."""
-    found = _findings(data_dir)
+    found = []
+    for finding in _findings(data_dir):
+        found.append(finding)
+        if not as_json:
+            _show(finding)
     if as_json:
         print_json(found)
-    else:
-        _show(found)
     if any(finding.state == "failure" for finding in found):
         raise typer.Exit(1)
 
 
-def _findings(data_dir: DataDir) -> list[Finding]:
+def _findings(data_dir: DataDir) -> Iterator[Finding]:
     from siftline.services.diagnosis import diagnose, settings_named_wrongly
     from siftline.store.blobs_open import open_blobs
 
     try:
         settings = settings_from(data_dir=data_dir)
-        blobs = open_blobs(settings)
+        blobs = open_blobs(settings, hasty=True)
     except SiftlineError as error:
         fix = "Mend the variable; the README has a table of all."
-        return [
-            Finding(name="settings", state="failure", told=error.detail, fix=fix),
-            settings_named_wrongly(),
-        ]
-    with _sessions(settings) as sessions:
-        return diagnose(settings, sessions, blobs)
+        yield Finding(name="settings", state="failure", told=error.detail, fix=fix)
+        yield settings_named_wrongly()
+        return
+    with _sessions(settings, connect_timeout_s=2) as sessions:
+        yield from diagnose(settings, sessions, blobs)
 
 
-def _show(found: list[Finding]) -> None:
-    table = Table("", "", "what", "what to do", box=None)
-    for finding in found:
-        colour = COLOURS[finding.state]
-        mark = f"[{colour}]{finding.state}[/]"
-        table.add_row(mark, finding.name, escape(finding.told), escape(finding.fix or ""))
-    out.print(table)
+def _show(finding: Finding) -> None:
+    """One by one, as they are found: the last may take half a minute."""
+    mark = f"[{COLOURS[finding.state]}]{finding.state:8}[/]"
+    fix = f"\n{'':21}→ {escape(finding.fix)}" if finding.fix else ""
+    out.print(f"{mark} {finding.name:11} {escape(finding.told)}{fix}", soft_wrap=True, highlight=False)
 
 
 def gc(
@@ -100,11 +98,11 @@ def gc(
 
 
 @contextmanager
-def _sessions(settings: Settings) -> "Iterator[sessionmaker[Session]]":
+def _sessions(settings: Settings, connect_timeout_s: int = 5) -> "Iterator[sessionmaker[Session]]":
     from siftline.store.session import make_engine, session_factory
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    engine = make_engine(settings.sqlalchemy_url)
+    engine = make_engine(settings.sqlalchemy_url, connect_timeout_s=connect_timeout_s)
     try:
         yield session_factory(engine)
     finally:

@@ -5,12 +5,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from siftline.domain.errors import Unavailable, Unprocessable
 from siftline.domain.jobs import Lane
 from siftline.schemas import Finding
 from siftline.services import readiness
@@ -36,21 +39,27 @@ FIXES = {
 }
 
 
-def diagnose(settings: Settings, sessions: sessionmaker[Session], blobs: Blobs) -> list[Finding]:
-    """Everything is looked at, whatever is broken."""
-    found = [settings_named_wrongly()]
-    for name, told in readiness.check(settings, sessions, blobs).items():
-        if told == readiness.OK:
-            found.append(Finding(name=name, state="ok", told=told))
-        else:
-            found.append(Finding(name=name, state="failure", told=told, fix=FIXES[name]))
-    found += [_disk(settings), _weights(settings)]
-    try:
-        with reading(sessions) as session:
-            found += [*_waiting(session, settings), _clock(session)]
-    except SQLAlchemyError:
-        pass  # said already
-    return found
+def diagnose(settings: Settings, sessions: sessionmaker[Session], blobs: Blobs) -> Iterator[Finding]:
+    """Everything is looked at, whatever is broken; what takes longest comes last."""
+    yield settings_named_wrongly()
+    with ThreadPoolExecutor(1) as thread:
+        weights = thread.submit(_weights, settings)  # seconds, most of them torch's
+        checked = readiness.check(settings, sessions, blobs)
+        yield from (_finding(name, told) for name, told in checked.items())
+        yield _disk(settings)
+        yield from sources_missing(settings)
+        if checked["database"] == readiness.OK:
+            with suppress(SQLAlchemyError), reading(sessions) as session:  # it went away: the next look tells
+                yield from [*_waiting(session, settings), _clock(session)]
+        yield weights.result()
+
+
+def _finding(name: str, told: str) -> Finding:
+    if told == readiness.OK:
+        return Finding(name=name, state="ok", told=told)
+    if told == readiness.UNKNOWN:
+        return Finding(name=name, state="warning", told=told, fix="See `database`.")
+    return Finding(name=name, state="failure", told=told, fix=FIXES[name])
 
 
 def settings_named_wrongly() -> Finding:
@@ -78,6 +87,32 @@ def _disk(settings: Settings) -> Finding:
         told=told,
         fix="Make room: `siftline gc`, a smaller SIFTLINE_FEATURES_MAX_BYTES, or a larger volume.",
     )
+
+
+def sources_missing(settings: Settings) -> Iterator[Finding]:
+    """Folders and buckets that `source.uri` may name, and that cannot be read."""
+    fix = "Mend SIFTLINE_SOURCE_ROOTS or SIFTLINE_SOURCE_BUCKETS, or what they name; see docs/operate.md."
+    wrong = [str(root) for root in settings.source_roots if not os.access(root, os.R_OK | os.X_OK)]
+    wrong += [folder for folder in settings.source_buckets if not _is_readable(folder, settings)]
+    if wrong:
+        yield Finding(name="sources", state="failure", told=f"cannot be read: {', '.join(wrong)}", fix=fix)
+    elif settings.source_roots or settings.source_buckets:
+        yield Finding(name="sources", state="ok", told="ok")
+
+
+def _is_readable(folder: str, settings: Settings) -> bool:
+    if find_spec("boto3") is None:
+        return False
+    from siftline.store.s3 import HASTY  # noqa: PLC0415 - an extra
+    from siftline.store.source_bucket import SourceBucket  # noqa: PLC0415 - an extra
+
+    name, _, place = folder.removesuffix("/").partition("/")
+    try:
+        with SourceBucket(settings, name, HASTY) as bucket:
+            next(bucket.listed(f"{place}/" if place else ""), None)
+    except (Unavailable, Unprocessable):
+        return False
+    return True
 
 
 def _weights(settings: Settings) -> Finding:

@@ -21,6 +21,9 @@ from siftline.store.session import reading
 BROKER_TIMEOUT_S = 2.0
 PROBE = b"written"
 OK = "ok"
+AWAY = "the database does not answer"
+UNKNOWN = "nobody can tell while the database does not answer"
+IN_THE_DATABASE = {"migrations", "worker"}
 
 
 Check = Literal["database", "migrations", "storage", "worker", "broker"]
@@ -38,14 +41,18 @@ def check(
     }
     if settings.redis_url is not None:
         checks["broker"] = lambda: _broker(settings.redis_url or "")
-    return {name: _told(look) for name, look in checks.items() if not only or name in only}
-
-
-def _told(look: Callable[[], str]) -> str:
-    try:
-        return look()
-    except SQLAlchemyError:
-        return "the database does not answer"
+    told: dict[str, str] = {}
+    for name, look in checks.items():
+        if only and name not in only:
+            continue
+        if name in IN_THE_DATABASE and AWAY in told.values():
+            told[name] = UNKNOWN  # asking again would be as long a wait again
+            continue
+        try:
+            told[name] = look()
+        except SQLAlchemyError:
+            told[name] = AWAY
+    return told
 
 
 def _database(sessions: sessionmaker[Session]) -> str:

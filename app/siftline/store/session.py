@@ -26,20 +26,28 @@ T = TypeVar("T")
 SQLITE_BUSY_MS = 30_000
 CONNECT_TIMEOUT_S = 5
 KEPT_CONNECTIONS = 5
+KEPT_BY_WORKERS = 1
+"""And one by the process of its job: 64 workers must not fill a PostgreSQL, which takes a hundred."""
 READ_ONLY = {"siftline_read_only": True, "postgresql_readonly": True}
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
-def make_engine(url: str, *, connections: int = 15) -> Engine:
-    """An engine for `settings.sqlalchemy_url`, with at most so many connections, five of which it keeps.
+def make_engine(
+    url: str,
+    *,
+    connections: int = 15,
+    kept: int = KEPT_CONNECTIONS,
+    connect_timeout_s: int = CONNECT_TIMEOUT_S,
+) -> Engine:
+    """An engine for `settings.sqlalchemy_url`, with at most so many connections, some of which it keeps.
 
     A SQLite file's folder must exist.
     """
     # SQLite's JSON paths compare bytes: an escaped non-ASCII key would never be found.
     options: dict[str, Any] = {"json_serializer": lambda value: dumps(value, ensure_ascii=False)}
-    options |= {"pool_size": KEPT_CONNECTIONS, "max_overflow": connections - KEPT_CONNECTIONS}
+    options |= {"pool_size": kept, "max_overflow": connections - kept}
     if make_url(url).get_backend_name() == "postgresql":
-        options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
+        options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": connect_timeout_s}}
     engine = create_engine(url, **options)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
