@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from siftline.imaging.tiles import PREPROCESSING_VERSION, join_tiles, tile_layout, to_tiles
-from siftline_workers.methods.engines import Engine, OpenVinoEngine, TorchEngine
+from siftline_workers.methods.engines import Engine, OpenVinoEngine, TorchEngine, compiled_network
+from siftline_workers.methods.pieces import Keeper
 from siftline_workers.methods.weights import WeightsUnusable, load_network, packaged_lite_weights, sha256_of
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -85,6 +85,8 @@ def custom(timm_name: str) -> Preset:
     Conv nets: the stages at 1/8 and 1/16 of the input, at 256 px. Transformers: two groups of the middle
     two thirds of the blocks. ValueError when timm has no such network or it has no such taps.
     """
+    import timm  # noqa: PLC0415 - takes seconds, and most runs find their network compiled
+
     try:
         with torch.device("meta"):
             network: Any = timm.create_model(timm_name, pretrained=False, num_classes=0)
@@ -203,28 +205,36 @@ def load_embedder(preset: Preset, weights: Path | None) -> PatchEmbedder:
     return PatchEmbedder(network, preset).eval()
 
 
-def load_backbone(preset: Preset, weights: Path | None, device: str = "auto") -> Backbone:
-    """Ready to extract. `weights` None: the packaged ones (`lite` only). `device`: auto, cpu, cuda.
+def load_backbone(
+    preset: Preset, weights: Path | None, device: str = "auto", keeper: Keeper | None = None
+) -> Backbone:
+    """Ready to extract. `weights` None: the packaged ones (`lite` only). `device`: auto, cpu, cuda. With a
+    `keeper` the network is converted for the CPU only once.
 
     Raises WeightsUnusable, and ValueError for a device this machine does not have.
     """
     path = weights or find_weights(preset, None)
     digest = sha256_of(path)
-    engine = choose_engine(load_embedder(preset, path), preset.side, device)
+    name = fingerprint_of(preset, digest, OpenVinoEngine.tag)
+    engine = choose_engine(lambda: load_embedder(preset, path), preset.side, device, name, keeper)
     dim = engine(np.zeros((1, preset.side, preset.side, 3), dtype=np.uint8)).shape[2]
     return Backbone(preset, fingerprint_of(preset, digest, engine.tag), dim, engine)
 
 
-def choose_engine(module: nn.Module, side: int, device: str) -> Engine:
-    """The engine for tiles of `side` pixels on `device` (auto, cpu, cuda); ValueError as `load_backbone`."""
+def choose_engine(
+    network: Callable[[], nn.Module], side: int, device: str, name: str = "", keeper: Keeper | None = None
+) -> Engine:
+    """The engine for tiles of `side` pixels on `device` (auto, cpu, cuda); ValueError as `load_backbone`.
+    Compiled for the CPU, the network may be kept under `name`.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, not {device!r}")
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise ValueError("device cuda was asked for, but torch finds no CUDA device here")
     if has_cuda and device != "cpu":
-        return TorchEngine(module, torch.device("cuda"))
-    return OpenVinoEngine(module, side)
+        return TorchEngine(network(), torch.device("cuda"))
+    return OpenVinoEngine(compiled_network(network, side, name, keeper))
 
 
 def fingerprint_of(preset: Preset, weights_sha256: str, engine_tag: str) -> str:

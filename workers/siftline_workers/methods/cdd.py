@@ -52,7 +52,7 @@ class Cdd:
         stages = stages_of(preset)
         path = weights or find_weights(preset, None)
         rows = FlatTeacher(Teacher(load_embedder(preset, path), stages))
-        engine = choose_engine(rows, preset.side, device)
+        engine = choose_engine(lambda: rows, preset.side, device)
         flat = replace(preset, grid=1, taps=tuple((i,) for i in stages.indices))
         return Backbone(
             flat, fingerprint_of(flat, sha256_of(path), f"{engine.tag}-stages"), stages.dim, engine

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,6 +62,8 @@ def stages_of(preset: Preset) -> Stages:
 
     A plain transformer has one resolution: then the last block of each third of the network.
     """
+    import timm  # noqa: PLC0415 - takes seconds, and most runs need none
+
     try:
         with torch.device("meta"):
             network: Any = timm.create_model(preset.timm_name, pretrained=False, num_classes=0)

@@ -9,6 +9,10 @@ worth an answer that depends on the machine. So: float32, batch 1, streams.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
 from threading import Lock
 from typing import Any, Protocol
 
@@ -16,13 +20,12 @@ import numpy as np
 import openvino
 import torch
 from numpy.typing import NDArray
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
-from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
 from torch import nn
-from torch.export.decomp_utils import CustomDecompTable
+
+from siftline_workers.methods.pieces import Keeper
 
 _CUDA_BATCH = 16
+_OPTIONS = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
 
 
 class Engine(Protocol):
@@ -39,10 +42,7 @@ class OpenVinoEngine:
 
     tag = "openvino-f32"
 
-    def __init__(self, module: nn.Module, side: int) -> None:
-        model = _converted(module, torch.zeros((1, side, side, 3), dtype=torch.uint8))
-        options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = openvino.Core().compile_model(model, "CPU", options)
+    def __init__(self, compiled: openvino.CompiledModel) -> None:
         self._patches, self._dim = (int(n) for n in compiled.output(0).shape[1:])
         self._queue = openvino.AsyncInferQueue(compiled)
         self._lock = Lock()
@@ -64,22 +64,29 @@ class OpenVinoEngine:
         return out
 
 
-def _converted(module: nn.Module, example: torch.Tensor) -> openvino.Model:
-    """The network as an OpenVINO model of fixed input shape.
-
-    Not `openvino.convert_model`: that one reports every use to Google Analytics unless told otherwise.
+def compiled_network(
+    network: Callable[[], nn.Module], side: int, name: str, keeper: Keeper | None
+) -> openvino.CompiledModel:
+    """The network for tiles of `side` pixels: as `keeper` has it under `name` and this machine's own, where
+    one is given, with the same bits; else converted, which takes seconds, half of them for imports.
     """
-    table: Any = CustomDecompTable()  # type: ignore[no-untyped-call]  # torch's
-    for op in ops_to_not_decompose():
-        if op in table:
-            table.pop(op)
-    with torch.no_grad():
-        program = torch.export.export(module, (example,)).run_decompositions(table)
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchFXPythonDecoder(program.module(), dynamic_shapes=False)  # the C++ side keeps no reference
-    model = frontend.convert(frontend.load(decoder))
-    model.reshape(list(example.shape))
-    return model
+    core = openvino.Core()
+    makers = (openvino.__version__, torch.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"))
+    piece = hashlib.sha256("\0".join((name, *makers)).encode()).hexdigest()[:16]
+    kept = None if keeper is None else keeper.load(piece)
+    if kept is not None:
+        # What another processor's name hides is refused here; then it is made anew.
+        with suppress(RuntimeError):
+            return core.import_model(kept["compiled"].tobytes(), "CPU", _OPTIONS)
+    from siftline_workers.methods.conversion import converted  # noqa: PLC0415 - imports most of torch
+
+    model = converted(network(), torch.zeros((1, side, side, 3), dtype=torch.uint8))
+    compiled = core.compile_model(model, "CPU", _OPTIONS)
+    if keeper is not None:
+        exported = BytesIO()
+        compiled.export_model(exported)
+        keeper.save(piece, {"compiled": np.frombuffer(exported.getbuffer(), np.uint8)})
+    return compiled
 
 
 class TorchEngine:

