@@ -1,4 +1,4 @@
-"""What 64 workers and ten million images ask of network, database and disks: arithmetic, not a run.
+"""What many workers and images ask of network, database and disks: arithmetic, not a run.
 
 python -m benchmarks.fleet [--workers 64] [--images 10000000] [--set 5000]
 
@@ -17,9 +17,9 @@ from math import ceil
 import numpy as np
 
 from siftline.settings import Settings
+from siftline.store.session import KEPT_BY_WORKERS
 from siftline_workers import running
 from siftline_workers.pipeline import helper
-from siftline_workers.pipeline.parts import MOST_RINGS
 
 MEASURED = {
     "cpu_s of an image in a purification": 0.034,  # 1,000 images: 45.0 s less 10.8 s of start
@@ -95,8 +95,8 @@ def uses(workers: int, images: int, job_s: float) -> list[Use]:
     """Per second while all workers have a set of their own."""
     settings = Settings()
     rate = workers * images / job_s
-    features, row = (MEASURED[f"bytes of an image's {name}"] for name in ("features", "row in a version"))
-    network, cache = ASSUMED["bytes/s of the network to the storage"], ASSUMED["bytes of the feature cache"]
+    features = MEASURED["bytes of an image's features"]
+    network = ASSUMED["bytes/s of the network to the storage"]
     # The watch's state, the child's progress, lease and beat.
     small = workers * (1 / settings.poll_s + 1 / running.REPORT_EVERY_S + 2 / (settings.lease_s / 3))
     # Offered, taken, asked for, withdrawn: only sets of more than shard_images, when a worker is idle.
@@ -107,15 +107,11 @@ def uses(workers: int, images: int, job_s: float) -> list[Use]:
         Use("images read from the storage", rate * ASSUMED["bytes of a stored image"], network, "bytes/s"),
         Use("the same and features, if all share one folder", shared, network, "bytes/s"),
         Use(
-            "features of one set, on the worker's disk, written twice", 2 * images * features, cache, "bytes"
-        ),
-        Use(
             "rows of versions, written at the ends of jobs",
             rate,
             ASSUMED["rows/s that PostgreSQL takes in bulk"],
             "rows/s",
         ),
-        Use("bytes of those rows", rate * row, network, "bytes/s"),
         Use(
             "small statements: states, progress, leases, beats",
             small,
@@ -129,10 +125,9 @@ def uses(workers: int, images: int, job_s: float) -> list[Use]:
             "/s",
         ),
         Use("rows of parts, offered by all jobs at once", float(workers * offered), 1e6, "rows"),
-        Use("rings at once when a job offers", float(min(offered, MOST_RINGS)), 10_000.0, "messages"),
         Use(
-            "connections: supervisor and child of each worker",
-            2.0 * workers,
+            "connections kept: a worker and its job each have one",
+            2.0 * KEPT_BY_WORKERS * workers,
             ASSUMED["connections of PostgreSQL"],
             "",
         ),

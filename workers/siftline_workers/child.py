@@ -24,7 +24,7 @@ from siftline.logs import process_is_about, set_up_logging
 from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.parts import Part
-from siftline.store.session import DATABASE_AWAY, make_engine, retrying, session_factory
+from siftline.store.session import DATABASE_AWAY, KEPT_BY_WORKERS, make_engine, retrying, session_factory
 from siftline_workers.parent import die_with
 from siftline_workers.running import DATABASE_PATIENCE_S, Cancelled, LostJob, RunningJob
 
@@ -94,7 +94,7 @@ def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
     settings = Settings.model_validate(order["settings"])
     set_up_logging(settings.log_format, settings.log_level)
     stand_back(settings.worker_nice)
-    engine = make_engine(settings.sqlalchemy_url)
+    engine = make_engine(settings.sqlalchemy_url, kept=KEPT_BY_WORKERS)
     sessions = session_factory(engine)
     job_id = UUID(order["job_id"])
     row = retrying(sessions, lambda session: jobs.get(session, job_id), patience_s=DATABASE_PATIENCE_S)
