@@ -1,7 +1,8 @@
 """What the database tells of jobs and workers."""
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily as Gauge
@@ -9,18 +10,29 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from siftline.domain.jobs import Lane
+from siftline.domain.jobs import FINISHED, JobState, Lane
 from siftline.store import census, workers
 from siftline.store.session import now, reading
 
 log = logging.getLogger(__name__)
 
+UNFINISHED = frozenset(JobState) - FINISHED
+FINISHED_KEPT_S = 60.0
+"""They only ever grow, to millions, and counting them reads as many entries of an index."""
+
 
 class JobTable(Collector):
     """Asks each time it is collected; a database that is away is a figure, too."""
 
-    def __init__(self, registry: CollectorRegistry, sessions: sessionmaker[Session], lease_s: float) -> None:
-        self._sessions, self._lease_s = sessions, lease_s
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        sessions: sessionmaker[Session],
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sessions, self._lease_s, self._clock = sessions, lease_s, clock
+        self._finished: tuple[float, Sequence[tuple[str, str, int]]] | None = None
         registry.register(self)
 
     def describe(self) -> list[Gauge]:
@@ -30,7 +42,13 @@ class JobTable(Collector):
         up = Gauge("siftline_database_up", "1 while the database answers.")
         try:
             with reading(self._sessions) as session:
-                told = [*_jobs(session), *_queues(session), *_leases(session), *self._workers(session)]
+                told = [
+                    *self._jobs(session),
+                    *_taken(session),
+                    *_queues(session),
+                    *_leases(session),
+                    *self._workers(session),
+                ]
         except SQLAlchemyError as error:
             log.warning("no figures of jobs: the database is away (%s)", type(error).__name__)
             up.add_metric([], 0)
@@ -40,6 +58,15 @@ class JobTable(Collector):
         yield up
         yield from told
 
+    def _jobs(self, session: Session) -> Iterator[Gauge]:
+        at = self._clock()
+        if self._finished is None or at - self._finished[0] > FINISHED_KEPT_S:
+            self._finished = (at, census.jobs_by_state(session, FINISHED))
+        states = Gauge("siftline_jobs", "Jobs there are.", labels=["kind", "state"])
+        for kind, state, count in (*census.jobs_by_state(session, UNFINISHED), *self._finished[1]):
+            states.add_metric([kind, state], count)
+        yield states
+
     def _workers(self, session: Session) -> Iterator[Gauge]:
         there = Gauge("siftline_workers", "Workers heard of lately, by lane they serve.", labels=["lane"])
         for lane in Lane:
@@ -47,10 +74,7 @@ class JobTable(Collector):
         yield there
 
 
-def _jobs(session: Session) -> Iterator[Gauge]:
-    states = Gauge("siftline_jobs", "Jobs there are.", labels=["kind", "state"])
-    for kind, state, count in census.jobs_by_state(session):
-        states.add_metric([kind, state], count)
+def _taken(session: Session) -> Iterator[Gauge]:
     stages = Gauge("siftline_jobs_running", "Jobs in a worker's hands.", labels=["kind", "stage"])
     for kind, stage, count in census.running_by_stage(session):
         stages.add_metric([kind, stage or "starting"], count)
@@ -59,7 +83,7 @@ def _jobs(session: Session) -> Iterator[Gauge]:
     for kind, usage in census.newest_usage(session).items():
         seconds.add_metric([kind], usage["seconds"])
         memory.add_metric([kind], usage["peak_memory_bytes"])
-    yield from (states, stages, seconds, memory)
+    yield from (stages, seconds, memory)
 
 
 def _queues(session: Session) -> Iterator[Gauge]:

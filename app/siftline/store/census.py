@@ -1,6 +1,6 @@
 """Counts over the job table, for those who watch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +16,12 @@ LOOKED_AT = 100
 LEARNED_FROM = 5
 
 
-def jobs_by_state(session: Session) -> Sequence[tuple[str, str, int]]:
-    """(kind, state, count)."""
-    query = select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
-    return [(kind, state, count) for kind, state, count in session.execute(query)]
+def jobs_by_state(session: Session, states: Collection[JobState]) -> Sequence[tuple[str, str, int]]:
+    """(kind, state, count) of jobs in one of `states`."""
+    query = select(Job.kind, Job.state, func.count()).where(Job.state.in_(states))
+    return [
+        (kind, state, count) for kind, state, count in session.execute(query.group_by(Job.state, Job.kind))
+    ]
 
 
 def running_by_stage(session: Session) -> Sequence[tuple[str, str | None, int]]:

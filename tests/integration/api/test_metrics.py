@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.jobs import JobState, Lane
+from siftline.metrics import JobTable
 from siftline.settings import Settings
 from siftline.store import workers
 from siftline.store.session import transaction
@@ -57,6 +59,25 @@ def test_the_job_table_is_told(api_with: Callable[..., TestClient], sessions: se
     assert found["siftline_database_up"] == [({}, 1)]
     assert found["process_resident_memory_bytes"][0][1] > 1e7
     assert found["siftline_scoring_waiting_images"] == [({}, 0)]
+
+
+def test_jobs_that_ended_are_counted_once_a_minute_and_others_each_time(
+    sessions: sessionmaker[Session],
+) -> None:
+    at, registry = 0.0, CollectorRegistry()
+    JobTable(registry, sessions, lease_s=3600.0, clock=lambda: at)
+
+    def jobs_in(state: str) -> float | None:
+        return registry.get_sample_value("siftline_jobs", {"kind": "purify", "state": state})
+
+    bring_to(sessions, JobState.SUCCEEDED)
+    bring_to(sessions, JobState.QUEUED)
+    assert (jobs_in("succeeded"), jobs_in("queued")) == (1, 1)
+    bring_to(sessions, JobState.SUCCEEDED)
+    bring_to(sessions, JobState.QUEUED)
+    assert (jobs_in("succeeded"), jobs_in("queued")) == (1, 2)
+    at = 61.0
+    assert (jobs_in("succeeded"), jobs_in("queued")) == (2, 2)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

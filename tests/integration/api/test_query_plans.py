@@ -34,6 +34,7 @@ BY_INDEX = (
         "/jobs?state=failed",
     ),
     *("{dataset}/purified/histogram", "{dataset}/purified/diff?from=1&to=1", "/d/{dataset_id}/tally"),
+    "/metrics",
 )
 
 Statement = tuple[str, Any]

@@ -20,6 +20,7 @@ class Job(Base):
         Index("ix_jobs_state_created_at", "state", "created_at"),
         Index("ix_jobs_dataset_id_id", "dataset_id", "id"),
         Index("ix_jobs_state_lane_due_at", "state", "lane", "due_at"),
+        Index("ix_jobs_state_kind_id", "state", "kind", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
