@@ -1,10 +1,13 @@
 """Seconds a stage and peak memory of the whole purification, for sets of several sizes.
 
-python -m benchmarks.speed [--counts 500 1000 2000] [--pictures DIR] [--work DIR]
+python -m benchmarks.speed [--counts 500 1000 2000] [--pictures DIR] [--work DIR] [--out FILE]
 
 Beside each: one bare backbone pass over the same images, in the same run. Each measurement is a process of
-its own, the job itself on a database of its own. Processor time is what counts where other work runs beside;
-wall clock is shown too. The growth exponent is the slope of log time against log images.
+its own, the job itself on a database of its own. The bare pass comes first and leaves the network converted,
+as any earlier job of a data folder does; imports and loading count for the purification, not for the pass.
+A row is written as soon as a count is done, and a count that has a row in FILE is not measured again.
+Processor time is what counts where other work runs beside; wall clock is shown too. The growth exponent is
+the slope of log time against log images.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +39,19 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=None, help="where data folders go; same disk as --pictures"
     )
+    parser.add_argument("--out", type=Path, default=Path("out/speed.jsonl"))
     arguments = parser.parse_args()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    rows = _rows(arguments.out)
     totals = {}
     for count in arguments.counts:
-        bare, run = _measured(
-            pictures(arguments.pictures, count), arguments.work or arguments.pictures.parent
-        )
+        if count not in rows:
+            work = arguments.work or arguments.pictures.parent
+            rows[count] = _measured(pictures(arguments.pictures, count), work)
+            bare, run = rows[count]
+            with arguments.out.open("a") as file:
+                file.write(json.dumps({"count": count, "bare": bare, "run": run}) + "\n")
+        bare, run = rows[count]
         totals[count] = run
         show(f"{count} images: one bare backbone pass", {"pass": bare["pass"]}, count)
         show(f"{count} images: purification", run, count)
@@ -51,6 +62,16 @@ def main() -> None:
         for unit in ("cpu", "wall"):
             seconds = np.log([total(run)[unit] for run in totals.values()])
             print(f"growth exponent ({unit}): {np.polyfit(counts, seconds, 1)[0]:.3f}")
+
+
+def _rows(file: Path) -> dict[int, tuple[Figures, Figures]]:
+    """What an earlier call measured; a torn last line is measured again."""
+    found = {}
+    for line in file.read_text().splitlines() if file.exists() else ():
+        with suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            found[row["count"]] = row["bare"], row["run"]
+    return found
 
 
 def _measured(paths: list[Path], work: Path) -> tuple[Figures, Figures]:

@@ -27,8 +27,8 @@ from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.jobs import Claim
 from siftline.store.session import make_engine, session_factory, transaction
-from siftline_workers.methods.backbones import load_backbone, preset_named
 from siftline_workers.pipeline import purify
+from siftline_workers.pipeline.dataset_images import named_backbone
 from siftline_workers.running import RunningJob
 
 Figures = dict[str, dict[str, float]]
@@ -93,7 +93,7 @@ def purified(settings: Settings, job_id: UUID) -> Figures:
 
 def bare_pass(settings: Settings) -> Figures:
     """Nothing but decoding and the network over all stored pictures; what it gives is thrown away."""
-    backbone = load_backbone(preset_named("lite"), None, "cpu")
+    backbone = named_backbone("lite", settings)
     meter = Meter()
     meter.report("pass", 0.0)
     for tiles in _turns(sorted(path for path in settings.blobs_dir.rglob("*") if path.is_file())):

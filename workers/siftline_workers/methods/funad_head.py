@@ -109,6 +109,7 @@ class HeadFit:
             labels = self._pseudo_labels(scores)
             drawn = np.sort(self._draw(len(self._rows), _SAMPLE))
             patches = self.head.prepared(self.features.patches[self._rows[drawn]])
+            self.features.let_go()  # the rows drawn are on nearly every page
             wanted = torch.from_numpy(labels[drawn]).clamp(*_LABEL_RANGE)
             for step in range(self.options.steps):
                 self._update(optimiser, patches, wanted)

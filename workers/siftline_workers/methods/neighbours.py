@@ -27,6 +27,7 @@ from siftline_workers.methods.seeding import Progress, ignore_progress, image_ke
 NEIGHBOURS = 32  # images a patch's list names
 _BLOCK = 65_536  # rows of the graph looked at together: its masks stay small for any set
 
+Positions = NDArray[np.int16 | np.int32]
 Bits = NDArray[np.int16] | NDArray[np.int32]
 _INFINITE = {np.dtype(np.int16): 0x7F80, np.dtype(np.int32): 0x7F800000}
 """+inf as bits of a bfloat16 and of a float32."""
@@ -54,7 +55,7 @@ class NeighbourShard:
     stop: int
     distances: NDArray[np.float16]
     """(rows, k), ascending; +inf where there is no further image."""
-    images: NDArray[np.int32]
+    images: Positions
     """(rows, k) positions in `features.ids`; -1 where there is none."""
 
 
@@ -67,7 +68,7 @@ class NeighbourGraph:
     """(N+1,)"""
     distances: NDArray[np.float16]
     """(patches, k), ascending; +inf where there is no further image."""
-    images: NDArray[np.int32]
+    images: Positions
     """(patches, k) positions in `ids`; -1 where there is none."""
     barred: NDArray[np.bool_] | None = None
     """(N,) images that never stand in a bank: evidence of what is normal they are not."""
@@ -142,7 +143,7 @@ def search_shard(
     first = int(features.offsets[start])
     rows = int(features.offsets[stop]) - first
     distances = np.full((rows, k), np.inf, np.float16)
-    images = np.full((rows, k), -1, np.int32)
+    images = np.full((rows, k), -1, _position_type(features.n_images))
     if k == 0:
         return NeighbourShard(start, stop, distances, images)
     bank = _augmented_bank(pool)
@@ -158,6 +159,11 @@ def search_shard(
 
     for_each(search, start, stop, on_progress)
     return NeighbourShard(start, stop, distances, images)
+
+
+def _position_type(images: int) -> type[np.int16 | np.int32]:
+    """The smallest that holds any position: the graph is the largest thing in memory."""
+    return np.int16 if images <= np.iinfo(np.int16).max else np.int32
 
 
 def search_precision() -> torch.dtype:
@@ -252,7 +258,7 @@ def join(shards: Iterable[NeighbourShard], features: PatchFeatures) -> Neighbour
     shard: NeighbourShard | None = next(parts, None)
     width = 0 if shard is None else shard.images.shape[1]
     distances = np.empty((features.n_patches, width), np.float16)
-    images = np.empty((features.n_patches, width), np.int32)
+    images = np.empty((features.n_patches, width), _position_type(features.n_images))
     covered = np.zeros(features.n_images, np.int64)
     while shard is not None:
         covered[shard.start : shard.stop] += 1
