@@ -179,7 +179,12 @@ def bench(paths: list[Path], workers: int, case: Case) -> Iterator[Desk]:
         engine = make_engine(settings.sqlalchemy_url)
         try:
             with working(settings, workers) as logs:
-                yield Desk(settings, session_factory(engine), paths, case, workers, logs)
+                try:
+                    yield Desk(settings, session_factory(engine), paths, case, workers, logs)
+                except SystemExit:
+                    for log in logs:
+                        print(f"--- {log.name}\n{log.read_text()[-2000:]}", file=sys.stderr)
+                    raise
         finally:
             engine.dispose()
 
