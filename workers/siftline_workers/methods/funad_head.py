@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.adamw import adamw
 
 from siftline_workers.methods.features import PatchFeatures, float32
 from siftline_workers.methods.neighbours import NeighbourGraph
@@ -69,6 +70,25 @@ class Head(nn.Module):
         return predicted
 
 
+class _AdamW:
+    """torch's, to the last bit, but not its class: creating one imports torch's compiler, which takes longer
+    than training a head.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self._means = [torch.zeros_like(p) for p in parameters]
+        self._squares = [torch.zeros_like(p) for p in parameters]
+        self._steps = [torch.zeros(()) for _ in parameters]
+
+    @torch.no_grad()
+    def step(self, gradients: tuple[Tensor, ...]) -> None:
+        adamw(
+            list(self.parameters), list(gradients), self._means, self._squares, [], self._steps,
+            foreach=False, amsgrad=False, beta1=0.9, beta2=0.999, lr=1e-3, weight_decay=1e-2, eps=1e-8, maximize=False,
+        )  # fmt: skip
+
+
 class HeadFit:
     """One fold's `head`: `run` trains it."""
 
@@ -103,7 +123,7 @@ class HeadFit:
         """All rounds. `warm_start` (N,) ranks the first bank; `on_step` gets the updates done, may raise."""
         if len(self._rows) < 2:
             return
-        optimiser = torch.optim.AdamW(self.head.parameters(), lr=1e-3)
+        optimiser = _AdamW(list(self.head.parameters()))
         scores = warm_start
         for r in range(self.options.rounds):
             labels = self._pseudo_labels(scores)
@@ -141,7 +161,7 @@ class HeadFit:
         labels[good] = np.minimum(labels[good], 0)
         return labels
 
-    def _update(self, optimiser: torch.optim.Optimizer, patches: Tensor, wanted: Tensor) -> None:
+    def _update(self, optimiser: _AdamW, patches: Tensor, wanted: Tensor) -> None:
         chosen = torch.randint(len(patches), (self.options.batch,), generator=self._random)
         batch = patches[chosen]
         predicted = self.head(batch)
@@ -151,9 +171,7 @@ class HeadFit:
         q, n = mutual_pairs(batch[:part])
         if len(q):
             loss = loss + self.options.smoothness * (predicted[q] - predicted[n]).abs().mean() / 2
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
-        optimiser.step()
+        optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
 
     def _image_scores(self) -> NDArray[np.float32]:
         """(N,) of the fold's own images, zero elsewhere: they choose the next bank, never the answer."""
