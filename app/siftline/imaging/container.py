@@ -37,6 +37,7 @@ _FOREIGN = {
     b"<?php": "a PHP script",
 }
 _SCAN_BYTES = 1 << 20
+_MOST_PREVIEWS = 64
 _ZIP_TAIL_BYTES = 22 + 65_535  # an end-of-archive record and the longest comment that may follow it
 
 # What Pillow's parsers raise on damaged files besides OSError; the tests cut and flip bytes to find more.
@@ -134,19 +135,17 @@ def _has_more_exposures(image: Image.Image) -> bool:
         return False
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return True
-    page = 1
-    while True:
+    for page in range(1, _MOST_PREVIEWS + 1):
         try:
             image.seek(page)
         except EOFError:
-            break
+            image.seek(0)
+            return False
         if (
             not image.tag_v2.get(254, 0) & 0b101
         ):  # NewSubfileType: bit 0 reduced resolution, bit 2 transparency mask
             return True
-        page += 1
-    image.seek(0)
-    return False
+    return True  # a file of 500 MB can hold millions, each a second's fraction to look at
 
 
 def refuse_foreign_content(file: BinaryIO) -> None:
