@@ -85,7 +85,8 @@ class _AdamW:
     def step(self, gradients: tuple[Tensor, ...]) -> None:
         adamw(
             list(self.parameters), list(gradients), self._means, self._squares, [], self._steps,
-            foreach=False, amsgrad=False, beta1=0.9, beta2=0.999, lr=1e-3, weight_decay=1e-2, eps=1e-8, maximize=False,
+            foreach=False, amsgrad=False, beta1=0.9, beta2=0.999, lr=1e-3, weight_decay=1e-2,
+            eps=1e-8, maximize=False,
         )  # fmt: skip
 
 
