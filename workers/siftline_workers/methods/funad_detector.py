@@ -1,4 +1,4 @@
-"""FUN-AD as a detector of a purified set: memory and head on a frozen backbone, cross-conformal scores."""
+"""FUN-AD as a detector of a purified set: memory, places and head on a frozen backbone, cross-conformal."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class _Run:
     on_progress: Progress
 
     def cross_fitted(self) -> _Fitted:
-        """On all images; for calibration each fold is scored by memory and head of the others."""
+        """On all images; for calibration each fold is scored by what the others taught."""
         sample = draw(self.data, self.grid, self.seed, self._part(0.0, _DRAWN))
         final = self.final(sample)
         # As many steps as the final one had time for: they stand for it.

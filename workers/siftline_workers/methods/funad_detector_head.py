@@ -118,7 +118,7 @@ class HeadTraining:
 
     @torch.no_grad()
     def _fused(self) -> NDArray[np.float32]:
-        """(rows,) of memory and head as the detector fuses them; puts the head on its scale."""
+        """(rows,) of memory and head alone, fused as in the detector; puts the head on its scale."""
         logits = self._head.logits(self._inputs).numpy()
         centre, spread = robust_scale(logits[self._normal.numpy()])
         self._head.get_buffer("logit_scale").copy_(torch.tensor([centre, spread]))
