@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from siftline import schemas
 from siftline.domain.errors import Conflict
 from siftline.domain.keys import hash_of, new_key
-from siftline.store import keys
+from siftline.store import audit, keys
 from siftline.store.models import ApiKey
 from siftline.store.scope import workspace_of
 
@@ -29,6 +29,7 @@ def create(session: Session, new: schemas.NewKey, by: str, *, has_master: bool =
         )
     secret = new_key()
     key = keys.create(session, workspace, new.name, new.role, hash_of(secret))
+    audit.touch(session, key.workspace)
     log.info("key %s (%s, %s, %s) made by %s", key.id, key.name, key.role, key.workspace, by)
     return schemas.KeyCreated(**describe(key).model_dump(), key=secret)
 
@@ -42,6 +43,7 @@ def rotate(session: Session, key_id: UUID, how: schemas.RotateKey, by: str) -> s
     """A new secret under the same name; the old one opens for `grace_s` more. Raises NotFound, Conflict."""
     secret = new_key()
     key = keys.rotate(session, key_id, hash_of(secret), how.grace_s)
+    audit.touch(session, key.workspace)
     log.info("key %s (%s) rotated by %s, grace %.0f s", key.id, key.name, by, how.grace_s)
     return schemas.KeyCreated(**describe(key).model_dump(), key=secret)
 
@@ -49,6 +51,7 @@ def rotate(session: Session, key_id: UUID, how: schemas.RotateKey, by: str) -> s
 def revoke(session: Session, key_id: UUID, by: str, *, has_master: bool = False) -> None:
     """Raises NotFound, and Conflict for a workspace's last admin key while others of it are valid."""
     key = keys.revoke(session, key_id)
+    audit.touch(session, key.workspace)
     others, admins = (keys.count_valid(session, key.workspace, role) for role in (None, "admin"))
     if not has_master and others and not admins:
         raise Conflict("This is the last admin key. Revoke the others first, or make another admin.")

@@ -45,6 +45,11 @@ def remember_made(session: Session, made: Base) -> None:
         session.info.setdefault("made", []).append(f"{kind}:{made.id}")  # type: ignore[attr-defined]  # all of NAMED have one
 
 
+def touch(session: Session, workspace: str) -> None:
+    """What this session does concerns that workspace: its admins shall find it in their log."""
+    session.info["touched"] = workspace
+
+
 def write_deed(session: Session, at: datetime) -> None:
     """The row of the deed that is about to be committed."""
     deed: Deed = session.info["deed"]
@@ -52,7 +57,7 @@ def write_deed(session: Session, at: datetime) -> None:
     entry = AuditEntry(
         id=uuid7(),
         at=at,
-        workspace=deed.workspace,
+        workspace=session.info.pop("touched", deed.workspace),
         who=deed.who,
         role=deed.role,
         action=deed.action,

@@ -4,6 +4,7 @@ All of schemathesis' checks are on: also that a request without its key, or with
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import IgnoredAuth
 
 from siftline.store import workers
 from siftline.store.session import make_engine, session_factory, transaction
@@ -56,6 +59,18 @@ def call_with_examples(operation: Any, mode: GenerationMode) -> None:
         case.call_and_validate(headers=AUTH)
 
     call()
+
+
+def test_the_check_that_keys_are_asked_for_would_notice_if_they_were_not(tmp_path: Path) -> None:
+    server = Server(tmp_path)  # without any key it serves this machine, whatever the document says
+    server.start()
+    try:
+        open_to_all = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+        with pytest.raises(FailureGroup) as failed:
+            open_to_all["/datasets"]["GET"].Case().call_and_validate(headers=AUTH)
+        assert [type(failure) for failure in failed.value.exceptions] == [IgnoredAuth]
+    finally:
+        server.kill()
 
 
 def test_every_error_is_documented_as_a_problem(document: Any) -> None:
