@@ -11,11 +11,12 @@ from siftline_workers.methods.seeding import image_keys
 
 def folds_with_later_ones(
     fold: NDArray[np.int64], groups: NearDuplicates, seed: int
-) -> NDArray[np.int64] | None:
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """(N,) folds of all images, when models were trained on the first n of them, each without one fold (n,).
 
     A later image has the fold of its near-duplicates among the first; one without any may have each, for no
-    model saw it. None when a group has come to reach over several folds: then every model saw some of it.
+    model saw it. Also (N,) the images of groups that have come to reach over several folds: each model saw
+    some of such a group, so none may score it.
     """
     member = np.unique(groups.group, return_inverse=True)[1]
     n, folds, count = len(fold), int(fold.max()) + 1, int(member.max()) + 1
@@ -23,10 +24,8 @@ def folds_with_later_ones(
     np.minimum.at(least, member[:n], fold)
     np.maximum.at(most, member[:n], fold)
     seen = most >= 0
-    if (least < most)[seen].any():
-        return None
     smallest_key = np.full(count, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(smallest_key, member, image_keys(groups.ids, seed, "fold"))
     drawn = (smallest_key % np.uint64(folds)).astype(np.int64)
     of_group: NDArray[np.int64] = np.where(seen, most, drawn)
-    return of_group[member]
+    return of_group[member], (seen & (least < most))[member]

@@ -124,6 +124,26 @@ def trained_heads(
     return Heads(fold, tuple(fit.head for fit in fits))
 
 
+def scored_apart(
+    features: PatchFeatures,
+    graph: NeighbourGraph,
+    apart: NDArray[np.bool_],
+    warm_start: ScoredImages,
+    *,
+    kept: NDArray[np.bool_],
+    seed: int = 0,
+    on_progress: Progress = ignore_progress,
+) -> NDArray[np.float32]:
+    """(patches,) of the images `apart` (N,), by a head trained on all others; 0 elsewhere."""
+    options = FunadOptions()
+    fit = HeadFit(features, graph, ~apart, options, seed, kept=kept)
+    _run_all([fit], warm_start.aligned_to(features.ids), options, on_progress)
+    rows = np.zeros(features.n_patches, np.float32)
+    for i in np.flatnonzero(apart):
+        rows[features.offsets[i] : features.offsets[i + 1]] = fit.head.predict(features.of(int(i)))
+    return rows
+
+
 def patch_scores(
     features: PatchFeatures,
     trained: Heads,

@@ -129,6 +129,20 @@ def fitted(
     return PlaceModels(fold, torch.stack(means).numpy(), torch.stack(whitenings).numpy())
 
 
+def scored_apart(
+    features: PatchFeatures, apart: NDArray[np.bool_], barred: NDArray[np.bool_], *, seed: int = 0
+) -> NDArray[np.float32]:
+    """(patches,) of the images `apart` (N,), by Gaussians of all others that are not barred; 0 elsewhere."""
+    order = shuffled(features.ids, seed, "padim")
+    alone = np.zeros(features.n_images, np.int64)
+    mean, whitening = _gaussians(_parts(features, alone, order[~(apart | barred)[order]])[0])
+    rows = np.zeros(features.n_patches, np.float32)
+    for run in _runs(features, order[apart[order]]):
+        for i, distances in zip(run, _distances(features, run, mean, whitening), strict=True):
+            rows[features.offsets[i] : features.offsets[i + 1]] = distances
+    return rows
+
+
 def patch_scores(
     features: PatchFeatures,
     models: PlaceModels,

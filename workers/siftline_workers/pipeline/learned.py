@@ -1,8 +1,8 @@
 """Signals by models that are trained: on the basis, with which they are kept. Later images are only scored.
 
 No image is scored by a model that saw it or a near-duplicate of it, also not one that came later
-(cross_fitting.py); when a later image shows that things in different folds are one, all is trained anew. What
-people decided is part of what a model was trained on: after another decision on the basis it is trained anew.
+(cross_fitting.py); where one shows that things in different folds are one, a model more is trained for them.
+What people decided is part of what a model was trained on: after another decision on the basis it is trained anew.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class _Signal:
     """What is kept of the models: their `fold` (n,) among it."""
     score: Callable[[Arrays, PatchFeatures, NDArray[np.int64], int, Progress], NDArray[np.float32]]
     """By such models, with folds of all images (N,), the patches of those from a position on."""
+    apart: Callable[[NDArray[np.bool_], Progress], NDArray[np.float32]]
+    """(patches,) of some images (N,), by a model trained on all others."""
 
 
 def place_scores(every: Evidence, first: Evidence, *, seed: int, progress: Progress) -> PlaceScores:
@@ -71,7 +73,10 @@ def place_scores(every: Evidence, first: Evidence, *, seed: int, progress: Progr
         models = PlaceModels(kept["fold"], kept["mean"], kept["whitening"])
         return padim.patch_scores(features, models, fold, start, seed=seed, on_progress=watch)
 
-    signal = _Signal("padim", train, score)
+    def apart(images: NDArray[np.bool_], _watch: Progress) -> NDArray[np.float32]:
+        return padim.scored_apart(every.features, images, every.barred, seed=seed)
+
+    signal = _Signal("padim", train, score, apart)
     rows = _scored(signal, every, first, seed=seed, progress=progress)
     return PlaceScores(ScoredImages(every.features.ids, pool_images(rows, every.features.offsets)), rows)
 
@@ -100,7 +105,13 @@ def pseudo_label_scores(
     ) -> NDArray[np.float32]:
         return funad.patch_scores(features, Heads.from_arrays(kept), fold, start, on_progress=watch)
 
-    signal = _Signal("funad", train, score)
+    def apart(images: NDArray[np.bool_], watch: Progress) -> NDArray[np.float32]:
+        graph, warm_start = every.looked_up(watch)
+        return funad.scored_apart(
+            every.features, graph, images, warm_start, kept=every.kept, seed=seed, on_progress=watch
+        )
+
+    signal = _Signal("funad", train, score, apart)
     rows = _scored(signal, every, first, seed=seed, progress=progress, **ranked_by)
     return FunadScores(ScoredImages(every.features.ids, pool_images(rows, every.features.offsets)), rows)
 
@@ -110,21 +121,23 @@ def _scored(
 ) -> NDArray[np.float32]:
     """(patches,) of all images."""
 
-    def made(evidence: Evidence) -> Arrays:
+    def made() -> Arrays:
         """Models, and what they say of their own images, each by the one that did not see it."""
 
         def make() -> Arrays:
-            models = signal.train(evidence, part(progress, 0.0, 0.6))
-            rows = signal.score(models, evidence.features, models["fold"], 0, part(progress, 0.6, 0.9))
+            models = signal.train(first, part(progress, 0.0, 0.6))
+            rows = signal.score(models, first.features, models["fold"], 0, part(progress, 0.6, 0.9))
             return models | {"rows": rows}
 
-        return evidence.pieces.once(evidence.name(signal.name, **options), make)
+        return first.pieces.once(first.name(signal.name, **options), make)
 
-    piece = made(first)
+    piece = made()
     if first.features is every.features:
         return piece["rows"]
-    fold = cross_fitting.folds_with_later_ones(piece["fold"], every.groups, seed)
-    if fold is None:
-        return made(every)["rows"]
-    later = signal.score(piece, every.features, fold, len(piece["fold"]), part(progress, 0.9, 1.0))
-    return np.concatenate([piece["rows"], later])
+    fold, apart = cross_fitting.folds_with_later_ones(piece["fold"], every.groups, seed)
+    later = signal.score(piece, every.features, fold, len(piece["fold"]), part(progress, 0.9, 0.95))
+    rows = np.concatenate([piece["rows"], later])
+    if not apart.any():
+        return rows
+    of_apart = np.repeat(apart, np.diff(every.features.offsets))
+    return np.where(of_apart, signal.apart(apart, part(progress, 0.95, 1.0)), rows)
