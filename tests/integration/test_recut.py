@@ -77,7 +77,7 @@ class Line:
 def line(sessions: sessionmaker[Session], settings: Settings) -> Line:
     dataset_id = add_dataset(sessions)
     random = np.random.default_rng(0)
-    values = np.concatenate([random.gamma(6.0, size=N - BAD), 20 + 2 * random.normal(size=BAD)])
+    values = np.concatenate([random.gamma(6.0, size=N - BAD), 22 + 3 * random.normal(size=BAD)])
     scores = ScoredImages(tuple(f"{i:064x}" for i in range(N)), values.astype(np.float32))
     noisy = ScoredImages(scores.ids, (scores.values + random.normal(size=N)).astype(np.float32))
     groups = [i // 2 * 2 if i < 10 else i for i in range(N)]  # five pairs of near-duplicates
