@@ -67,6 +67,7 @@ class Shared:
         return sorted(path for path in paths if not path.stem.endswith("-begun"))
 
     def pieces(self) -> Pieces:
+        assert len({path.parent for path in self.found()}) == 1, "all came to one content key"
         kept: dict[str, NDArray[Any]] = {}
         for path in self.found():
             with np.load(path) as arrays:
