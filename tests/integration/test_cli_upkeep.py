@@ -90,7 +90,11 @@ def test_a_database_that_is_away_is_waited_for_once_and_nothing_is_blamed_for_it
     settings = Settings(data_dir=tmp_path, database_url=f"postgresql+psycopg://x@127.0.0.1:{free_port()}/x")
     monkeypatch.setattr(diagnosis, "_weights", lambda _: Finding(name="weights", state="ok", told="ok"))
     engine, asked = make_engine(settings.sqlalchemy_url), []
-    event.listen(engine, "do_connect", lambda *given: asked.append(given) and None)
+
+    def hear(*given: object) -> None:
+        asked.append(given)
+
+    event.listen(engine, "do_connect", hear)
     found = list(diagnose(settings, session_factory(engine), LocalBlobs(tmp_path / "blobs")))
     assert [f.name for f in found if f.state == "failure"] == ["database"]
     assert [f.name for f in found if f.state == "warning"] == ["migrations", "worker"]

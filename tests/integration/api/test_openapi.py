@@ -13,7 +13,6 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
-from schemathesis.specs.openapi.checks import IgnoredAuth
 
 from siftline.store import workers
 from siftline.store.session import make_engine, session_factory, transaction
@@ -68,7 +67,7 @@ def test_the_check_that_keys_are_asked_for_would_notice_if_they_were_not(tmp_pat
         open_to_all = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
         with pytest.raises(FailureGroup) as failed:
             open_to_all["/datasets"]["GET"].Case().call_and_validate(headers=AUTH)
-        assert [type(failure) for failure in failed.value.exceptions] == [IgnoredAuth]
+        assert [type(failure).__name__ for failure in failed.value.exceptions] == ["IgnoredAuth"]
     finally:
         server.kill()
 
