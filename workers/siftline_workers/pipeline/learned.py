@@ -1,8 +1,9 @@
 """Signals by models that are trained: on the basis, with which they are kept. Later images are only scored.
 
 No image is scored by a model that saw it or a near-duplicate of it, also not one that came later
-(cross_fitting.py); where one shows that things in different folds are one, a model more is trained for them.
-What people decided is part of what a model was trained on: after another decision on the basis it is trained anew.
+(cross_fitting.py). Where one shows that things in different folds are one, a model more is trained for
+them. What people decided is part of what a model was trained on: after another decision on the basis it is
+trained anew.
 """
 
 from __future__ import annotations
