@@ -32,7 +32,7 @@ class FunadOptions:
     rounds: int = 2
     """Times the bank is rebuilt from the images that look normal now."""
     folds: int = 4
-    steps: int = 100
+    steps: int = 50
     """Head updates a round."""
     batch: int = 1024
     """Patches an update."""
