@@ -37,7 +37,7 @@ def made(
     first, checkpoints = Basis(basis, Checkpoints(pieces, "basis")), Checkpoints(run, "run")
     earlier = descriptions.kept(first, features.ids) if basis < features.n_images else None
     if earlier:
-        features = picked(features, [*range(basis, features.n_images)], features.ids[basis:])
+        features = picked(features, [*range(basis, features.n_images)], list(features.ids[basis:]))
     found = descriptions.described(features, first, earlier, seed=0, progress=ignore_progress)
     reduced = found.projected()
     groups = grouped(reduced.ids, found.sketches(), first, 0)
