@@ -22,7 +22,7 @@ from tests.acceptance.programs import Program, Programs, eventually
 from tests.acceptance.test_purification_survives import CELERY
 from tests.integration.training import solar_cells
 
-CELLS = 60
+CELLS = 40
 NETWORK = "test_efficientnet"  # timm's smallest: programs start often here, and a larger one takes seconds
 BUDGET = {"max_steps": 60, "target_fpr": 0.1}
 PATIENCE_S = 240

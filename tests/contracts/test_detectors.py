@@ -216,12 +216,12 @@ def test_the_wanted_share_of_unseen_good_images_is_called_defect(method: Method,
     wanted.
     """
     cells = good_cells()
-    features = features_of(method, cells[:100], cache_folder)
+    features = features_of(method, cells[:70], cache_folder)
     apart = NearDuplicates(features.ids, np.arange(features.n_images))
     trained = train(method, TrainingSet(features, apart), MemoryKeeper())
     calibrated_on = len(trained.out_of_fold.values)
     found = calibrate(trained.out_of_fold.values, target_fpr=0.1, review_fpr=0.2)
-    unseen = tiles(cells[100:200])
+    unseen = tiles(cells[70:140])
     scores = torch.cat([answers(trained, unseen[i : i + 10])[1] for i in range(0, len(unseen), 10)]).numpy()
     for threshold, fpr in ((found.threshold, 0.1), (found.review_threshold, 0.2)):
         low, high = false_alarms_expected(calibrated_on, fpr, len(scores))

@@ -183,8 +183,12 @@ def test_a_key_is_rotated_and_the_log_tells_who_did_what(tmp_path: Path) -> None
         shown = run("audit", **last).stdout
     finally:
         server.kill()
-    assert [(entry["action"], entry["who"]) for entry in log] == [("POST /keys/{key_id}/rotate", "ada")]
-    assert log[0]["objects"] == [f"key:{first['id']}"]
+    assert [(entry["action"], entry["who"]) for entry in log] == [
+        ("siftline key rotate", "command-line"),
+        ("POST /keys/{key_id}/rotate", "ada"),
+        ("siftline key create", "command-line"),
+    ]
+    assert log[1]["objects"] == [f"key:{first['id']}"]
     assert "rotate" in shown
     assert not [key for key in (first, second, third) if key["key"] in str(log) + shown]
 

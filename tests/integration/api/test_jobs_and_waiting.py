@@ -41,8 +41,8 @@ def failed(sessions: Sessions, job_id: str) -> None:
         jobs.fail(session, held, OutOfResources("Needs 9 GB."))
 
 
-def in_a_moment(work: Callable[[], object]) -> threading.Timer:
-    timer = threading.Timer(0.4, work)
+def in_a_moment(work: Callable[[], object], seconds: float = 0.4) -> threading.Timer:
+    timer = threading.Timer(seconds, work)
     timer.start()
     return timer
 
@@ -208,7 +208,7 @@ def test_a_listener_hears_every_change_until_the_job_is_finished(
     api: TestClient, sessions: Sessions, created: dict[str, Any]
 ) -> None:
     job_id = created["job"]["id"]
-    timer = in_a_moment(lambda: failed(sessions, job_id))
+    timer = in_a_moment(lambda: failed(sessions, job_id), 2.0)  # long enough for a busy machine to listen
     events = events_of(api, job_id)
     timer.join()
     assert [data["state"] for _, data in events] == ["queued", "failed"]
