@@ -97,7 +97,7 @@ def decide(
     things = _things(scores, signals, order, groups, decided or {})
     fit = fit_mixtures(things.scales, things.weights, things.truth)
     draws = _bootstrap(things, seed)
-    shown = evidence_of(fit.bic_gain, [draw.bic_gain for draw in draws])
+    shown = evidence_of([draw.bic_gain for draw in draws])
     contamination = _contamination(fit, draws, things, prior, shown)
     assumed = _TAIL_PRIOR if prior is None else prior
     p, *drawn = (_probability(mixture, things, contamination.evidence, assumed) for mixture in (fit, *draws))
