@@ -39,8 +39,8 @@ serve: $(READY) ## Start the API and one worker on 127.0.0.1:8000
 	@$(BIN)/siftline serve
 
 .PHONY: test
-test: $(READY) ## Run every test, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(READY) ## run every test, three files at a time
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
 check: $(READY) ## Lint, format, types, import contracts, file lengths, container files

@@ -21,7 +21,7 @@ def _normal(n: int, seed: int) -> np.ndarray:
 
 def test_a_tail_on_one_scale_alone_is_less_evidence_than_the_same_tail_on_both() -> None:
     ordinary, tailed = _normal(N, 0), _normal(N, 0)
-    tailed[np.argsort(tailed)[-20:]] *= 1.8
+    tailed[np.argsort(tailed)[-20:]] *= 2.0
     one, both = [
         decide(_scored(tailed), dict(zip(WITNESSES, map(_scored, scales), strict=True))).contamination
         for scales in ([ordinary, tailed], [tailed, tailed])
