@@ -39,7 +39,7 @@ serve: $(READY) ## Start the API and one worker on 127.0.0.1:8000
 	@$(BIN)/siftline serve
 
 .PHONY: test
-test: $(READY) ## run every test, three files at a time
+test: $(READY) ## Run every test, three files at a time
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
