@@ -27,7 +27,7 @@ def test_real_defects_rank_high_and_most_good_tiles_are_kept(tmp_path: Path) -> 
     ranking = rank(features, RankOptions(), Checkpoints(tmp_path / "pieces", "quality"), stages)
     scores = ranking.fused.scores.aligned_to(features.ids)
     suspect = np.array([verdict == "suspect" for verdict in ranking.split.verdict])
-    # Measured .90 over three seeds (benchmarks/LOG.md); chance is .5, the plain distance without grouping .69.
+    # Measured .90 over three seeds (benchmarks/LOG.md); chance is .5, ungrouped plain distance .69.
     assert roc_auc_score(split.anomalous, scores) > 0.85
     # Measured .18 here, .12 over three seeds: the cut counts a bad image kept as four good ones lost.
     assert suspect[~split.anomalous].mean() < 0.22
