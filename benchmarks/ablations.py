@@ -94,14 +94,14 @@ def variants(stage: Stage, what: str) -> Iterator[tuple[str, Variant]]:
         warm = stage.signals["llbnad"]
         cold = ScoredImages(warm.ids, np.zeros(len(warm.ids), np.float32))
         for name, options in FUNAD.items():
-            yield name, lambda options=options: stage.funad(options, warm)  # type: ignore[misc]
+            yield name, lambda options=options: stage.funad(options, warm)  # type: ignore[misc]  # no type for a default
         yield "cold: the first bank is everything", lambda: stage.funad(_KEPT, cold)
     elif what == "llbnad":
         for name, (repeats, subsets) in LLBNAD.items():
-            yield name, lambda r=repeats, k=subsets: stage.llbnad(stage.graph, r, k)  # type: ignore[misc]
+            yield name, lambda r=repeats, k=subsets: stage.llbnad(stage.graph, r, k)  # type: ignore[misc]  # no type for a default
     else:
         for name, patches in POOL.items():
-            yield name, lambda patches=patches: stage.llbnad(stage.graph_of(patches))  # type: ignore[misc]
+            yield name, lambda patches=patches: stage.llbnad(stage.graph_of(patches))  # type: ignore[misc]  # no type for a default
 
 
 def measured(stage: Stage, variant: Variant) -> dict[str, float]:

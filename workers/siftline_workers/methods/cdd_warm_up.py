@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from siftline.domain.jobs import Work
 from siftline_workers.methods.learner import Learner
-from siftline_workers.methods.pieces import Arrays, Check, Keeper, Share, name_of
+from siftline_workers.methods.parallel import Check
+from siftline_workers.methods.pieces import Arrays, Keeper, Share, name_of
 from siftline_workers.methods.seeding import Progress
 
 SAVE_EVERY_S = 10.0

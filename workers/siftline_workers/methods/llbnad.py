@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,12 @@ from numpy.typing import NDArray
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
-from siftline_workers.methods.parallel import for_each
+from siftline_workers.methods.parallel import Check, for_each_long
 from siftline_workers.methods.pooling import pool_images, robust_z
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_keys
 
-SubModel = Callable[[NDArray[np.bool_], Callable[[], None]], NDArray[np.float32]]
-"""(N,) members -> (patches,) scores by a model of the members alone. What it is given besides may raise to
-stop it, and is to be called at least once a second."""
+SubModel = Callable[[NDArray[np.bool_], Check], NDArray[np.float32]]
+"""(N,) members -> (patches,) scores by a model of the members alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +125,9 @@ def _all_answers(
 ) -> list[NDArray[np.float32]]:
     """Of sub-models side by side. When `on_progress` raises, they are stopped."""
     answers = [np.zeros(0, np.float32)] * len(members)
-    stopped = Event()
 
-    def check() -> None:
-        if stopped.is_set():
-            raise InterruptedError
-
-    def answer(i: int) -> None:
+    def answer(i: int, check: Check) -> None:
         answers[i] = ask(members[i], check)
 
-    def watch(share: float) -> None:
-        try:
-            on_progress(share)
-        except BaseException:
-            stopped.set()
-            raise
-
-    for_each(answer, 0, len(members), watch)
+    for_each_long(answer, len(members), on_progress)
     return answers

@@ -12,11 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
+from threading import Event
 
 import torch
 
 from siftline_workers.methods.seeding import Progress, ignore_progress
 
+Check = Callable[[], None]
+"""May raise to stop what is under way; to be called at least once a second."""
 _POLL_S = 0.2
 
 
@@ -47,6 +50,24 @@ def for_each(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+def for_each_long(work: Callable[[int, Check], None], count: int, on_progress: Progress) -> None:
+    """`for_each` of work that takes long: what it is given raises as soon as `on_progress` has."""
+    stopped = Event()
+
+    def check() -> None:
+        if stopped.is_set():
+            raise InterruptedError
+
+    def watch(share: float) -> None:
+        try:
+            on_progress(share)
+        except BaseException:
+            stopped.set()
+            raise
+
+    for_each(lambda i: work(i, check), 0, count, watch)
 
 
 def _finish(future: Future[None], report: Callable[[], None]) -> None:

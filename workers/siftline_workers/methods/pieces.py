@@ -7,18 +7,15 @@ all; the pipeline has a `Share` by which other workers do some of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from threading import Event
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from siftline.domain.jobs import Work
-from siftline_workers.methods.parallel import for_each
+from siftline_workers.methods.parallel import Check, for_each_long
 from siftline_workers.methods.seeding import Progress
 
 Arrays = Mapping[str, NDArray[Any]]
-Check = Callable[[], None]
-"""May raise to stop what is under way; to be called at least once a second."""
 Compute = Callable[[int, Check], Arrays]
 
 
@@ -47,13 +44,8 @@ def name_of(work: Work, piece: int) -> str:
 def alone(keeper: Keeper, work: Work, pieces: range, compute: Compute, on_progress: Progress) -> list[Arrays]:
     """Fulfils `Share`: side by side in this process, in their order."""
     found: list[Arrays] = [{}] * len(pieces)
-    stopped = Event()
 
-    def check() -> None:
-        if stopped.is_set():
-            raise InterruptedError
-
-    def find(place: int) -> None:
+    def find(place: int, check: Check) -> None:
         name = name_of(work, pieces[place])
         kept = keeper.load(name)
         if kept is None:
@@ -61,12 +53,5 @@ def alone(keeper: Keeper, work: Work, pieces: range, compute: Compute, on_progre
             keeper.save(name, kept)
         found[place] = kept
 
-    def watch(share: float) -> None:
-        try:
-            on_progress(share)
-        except BaseException:
-            stopped.set()
-            raise
-
-    for_each(find, 0, len(pieces), watch)
+    for_each_long(find, len(pieces), on_progress)
     return found

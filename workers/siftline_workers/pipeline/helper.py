@@ -23,8 +23,8 @@ from siftline.store import jobs, parts
 from siftline.store.jobs import Claim
 from siftline.store.parts import Part
 from siftline.store.session import reading, transaction
-from siftline_workers.methods.parallel import for_each
-from siftline_workers.methods.pieces import Arrays, Check, Compute, Keeper, alone, name_of
+from siftline_workers.methods.parallel import Check, for_each
+from siftline_workers.methods.pieces import Arrays, Compute, Keeper, alone, name_of
 from siftline_workers.methods.seeding import Progress, ignore_progress
 from siftline_workers.pipeline import dataset_images, purify, train
 from siftline_workers.pipeline.checkpoints import Checkpoints

@@ -20,7 +20,8 @@ from siftline.store import jobs, parts
 from siftline.store.parts import Part
 from siftline.store.session import DATABASE_AWAY, after_commit, transaction
 from siftline_workers.methods.backbones import Backbone
-from siftline_workers.methods.pieces import Arrays, Check, Compute, Keeper, Share, alone, name_of
+from siftline_workers.methods.parallel import Check
+from siftline_workers.methods.pieces import Arrays, Compute, Keeper, Share, alone, name_of
 from siftline_workers.methods.seeding import Progress
 from siftline_workers.pipeline.checkpoints import Checkpoints
 from siftline_workers.pipeline.dataset_images import DatasetImages

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from siftline.domain.jobs import Work
 from siftline_workers.methods.llbnad import SubModel, subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
-from siftline_workers.methods.pieces import Arrays, Check, Share
+from siftline_workers.methods.parallel import Check
+from siftline_workers.methods.pieces import Arrays, Share
 from siftline_workers.methods.students import StudentSubModel
 from siftline_workers.pipeline.checkpoints import Checkpoints
 from siftline_workers.pipeline.stages import Progress
