@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ MOST_THREADS = 16
 def threads() -> int:
     """How many tiles are worth running at one time."""
     return min(len(os.sched_getaffinity(0)), MOST_THREADS)
+
+
+_STARTING = Lock()
 
 
 class NetworkUnusable(Exception):
@@ -61,8 +65,16 @@ class Network:
         return heat, score
 
 
-@cache
 def _core() -> Any:
+    with _STARTING:
+        return _started()
+
+
+@cache
+def _started() -> Any:
     import openvino  # noqa: PLC0415 - half a second that only scoring should pay for
 
+    # OpenVINO makes its table of types on first use, and gives the GIL away meanwhile. A second thread that
+    # came then would wait for the table with the GIL in hand, and the process would stand still for ever.
+    openvino.Type.u8.to_dtype()
     return openvino.Core()
