@@ -106,7 +106,7 @@ def tell(runs: dict[tuple[str, int], Run]) -> None:
         if (one := runs.get((name, 1))) is None or (two := runs.get((name, 2))) is None:
             continue
         same = "the same to the last bit" if one.answer == two.answer else "NOT THE SAME"
-        print(f"\n{name}: {case.images} images; one processor a worker; answers {same}")
+        print(f"\n{name}: one processor a worker; answers {same}")
         for stage in (case.stage, "all"):
             a, b = one.seconds[stage], two.seconds[stage]
             print(f"{stage:8} one worker {a:7.1f} s   two {b:7.1f} s   {a / b:.2f} times as fast")
