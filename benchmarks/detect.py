@@ -13,13 +13,14 @@ stopped and taken up; clean sets are kept in --cache. Then: the table, means ove
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import re
-import resource
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from time import process_time
@@ -64,12 +65,37 @@ Maps = list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """Of training."""
+
+    cpu_s: float
+    peak_mib: float
+    """Of the whole process, with the features of both parts."""
+
+
+class Meter:
+    """Begun when it is made."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # else what scoring freed counts for the next method
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        self._began = process_time()
+
+    def cost(self) -> Cost:
+        cpu_s = process_time() - self._began
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        assert peak is not None  # noqa: S101  # Linux has it
+        return Cost(round(cpu_s, 1), round(int(peak[1]) / 1024))
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """What a detector says of the test images, and what it cost to make."""
 
     scores: list[float]
     maps: Maps
-    cpu_s: float
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -154,7 +180,6 @@ def main() -> None:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
     print_table([row for row in rows if row["split"] in names and row["method"] in given.methods])
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -179,7 +204,7 @@ def measured(
         )
         answers = answered(method, data, unseen, max_steps)
         row = {"split": name, "method": method, "trained_on": of, "images": len(chosen)}
-        yield row | quality(answers, case.test, masks) | {"cpu_s": round(answers.cpu_s, 1)}
+        yield row | quality(answers, case.test, masks) | asdict(answers.cost)
 
 
 def training_set(of: str, case: Case) -> NDArray[np.int64]:
@@ -204,15 +229,15 @@ def subset(features: PatchFeatures, chosen: NDArray[np.int64]) -> PatchFeatures:
 
 def answered(method: str, data: TrainingSet, unseen: PatchFeatures, max_steps: int | None) -> Answers:
     """A detector made of `data`, asked of images it has not seen."""
-    began = process_time()
+    meter = Meter()
     if method == "nearest":
         detector = NearestNeighbour(data.features)
-        cpu_s = process_time() - began
+        cost = meter.cost()
         maps = detector.maps(unseen)
-        return Answers([image_score(heat) for heat in maps], maps, cpu_s)
+        return Answers([image_score(heat) for heat in maps], maps, cost)
     if method == "funad":
         scorer = funad_detector.uncalibrated(data, PRESET, seed=0, keeper=Forgetful())
-        return scored(unseen, lambda i: scorer(tiles_of(unseen, i, PRESET.grid)), process_time() - began)
+        return scored(unseen, lambda i: scorer(tiles_of(unseen, i, PRESET.grid)), meter.cost())
     student = distilled(method, data, max_steps)
     shapes = stages_of(PRESET)
 
@@ -221,7 +246,7 @@ def answered(method: str, data: TrainingSet, unseen: PatchFeatures, max_steps: i
         found = anomaly_map(maps, student(maps))
         return found, found.amax((1, 2))
 
-    return scored(unseen, ask, process_time() - began)
+    return scored(unseen, ask, meter.cost())
 
 
 def distilled(method: str, data: TrainingSet, max_steps: int | None) -> nn.Module:
@@ -238,7 +263,7 @@ def distilled(method: str, data: TrainingSet, max_steps: int | None) -> nn.Modul
     return trained.module.get_submodule("student")
 
 
-def scored(unseen: PatchFeatures, ask: Callable[[int], tuple[Tensor, Tensor]], cpu_s: float) -> Answers:
+def scored(unseen: PatchFeatures, ask: Callable[[int], tuple[Tensor, Tensor]], cost: Cost) -> Answers:
     """As the service scores: an image's highest tile, its tiles' maps side by side."""
     scores, maps = [], []
     with torch.inference_mode():
@@ -250,7 +275,7 @@ def scored(unseen: PatchFeatures, ask: Callable[[int], tuple[Tensor, Tensor]], c
             joined = join_tiles(found.reshape(len(found), grid * grid, 1).numpy(), layout, grid)
             scores.append(float(told.max()))
             maps.append(joined[:, :, 0].astype(np.float32))
-    return Answers(scores, maps, cpu_s)
+    return Answers(scores, maps, cost)
 
 
 def quality(answers: Answers, test: LabelledSplit, masks: NDArray[np.bool_]) -> dict[str, float]:
@@ -269,16 +294,14 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     cells: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         cells[re.sub(r"-seed\d+$", "", row["split"]), row["method"], row["trained_on"]].append(row)
-    print(f"\n{'split':28}{'method':10}{'trained on':12}  AUROC ± spread     AP  pixel   PRO    CPU s")
+    print(f"\n{'split':28}{'method':10}{'trained on':12}  AUROC ± spread     AP  pixel   PRO    CPU s    MiB")
     for (split, method, of), several in sorted(cells.items()):
         auroc = [row["auroc"] for row in several]
         means = [np.mean([r.get(key, np.nan) for r in several]) for key in ("ap", "pixel_auroc", "pro")]
         rest = "".join(f"{value:7.3f}" for value in means)
-        seconds = np.mean([row["cpu_s"] for row in several])
-        print(
-            f"{split:28}{method:10}{of:12}{np.mean(auroc):8.3f} ± {np.std(auroc):.3f}{rest}{seconds:9.1f}"
-            f"  {len(several)} seeds"
-        )
+        seconds, mib = (np.mean([row.get(key, np.nan) for row in several]) for key in ("cpu_s", "peak_mib"))
+        rest += f"{seconds:9.1f}{mib:7.0f}  {len(several)} seeds"
+        print(f"{split:28}{method:10}{of:12}{np.mean(auroc):8.3f} ± {np.std(auroc):.3f}{rest}")
 
 
 if __name__ == "__main__":
