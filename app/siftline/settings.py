@@ -126,6 +126,9 @@ class Settings(BaseSettings):
         5, ge=0, le=19, description="How far jobs stand back from the API for processor time (0: not at all)."
     )
     lease_s: float = Field(15.0, gt=0, description="A worker silent this long has lost its job.")
+    job_silence_s: float = Field(
+        1800.0, ge=0, description="A job without progress for so long is ended and tried again (0: never)."
+    )
     poll_s: float = Field(0.3, gt=0, description="How often workers look for jobs and cancel requests.")
     sweep_s: float = Field(5.0, gt=0, description="How often stranded jobs are looked for.")
     gc_s: float = Field(3600.0, ge=0, description="How often garbage is collected (0: never).")

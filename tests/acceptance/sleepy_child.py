@@ -17,7 +17,9 @@ SECRET = "postgresql://user:hunter2@host"  # noqa: S105 - stands for what an exc
 
 
 def work(job: RunningJob) -> None:
-    """`does`: what kind of work; `seconds`: how long; `diary`: a file that gets a line per attempt."""
+    """`does`: what kind of work; `seconds`: how long; `diary`: a file that gets a line per attempt;
+    `speed`: 0 to tell of the same progress again and again.
+    """
     with Path(job.params["diary"]).open("a") as diary:
         diary.write(f"{os.getpid()}\n")
     match job.params.get("does", "sleep"):
@@ -44,7 +46,7 @@ def sleep(job: RunningJob) -> None:
     seconds = job.params["seconds"]
     start = time.monotonic()
     while (slept := time.monotonic() - start) < seconds:
-        job.report("sleeping", slept / seconds)
+        job.report("sleeping", job.params.get("speed", 1) * slept / seconds)
         time.sleep(0.02)
 
 

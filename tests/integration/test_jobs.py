@@ -149,6 +149,16 @@ def _attempt(session: Session, job_id: UUID) -> int:
     return taken.attempt
 
 
+def test_only_what_is_new_counts_as_a_step(sessions: sessionmaker[Session]) -> None:
+    held = claim(sessions, add_job(sessions))
+    steps = set()
+    for stage, progress in [("load", 0.0), ("load", 0.0), ("load", 0.1), ("load", 0.1), ("rank", 0.1)]:
+        with transaction(sessions) as session:
+            assert jobs.report(session, held, stage, progress)
+        steps.add(read(sessions, held.job_id).updated_at)
+    assert len(steps) == 3
+
+
 def test_claiming_again_as_the_same_owner_gives_the_same_job(sessions: sessionmaker[Session]) -> None:
     job_id = add_job(sessions)
     first = claim(sessions, job_id)

@@ -1,5 +1,7 @@
 """From claim to end: whatever a job's process does, its row says what became of it."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.models import Dataset, Job
 from siftline.store.session import transaction
-from siftline_workers.lifecycle import Supervisor
+from siftline_workers.lifecycle import Supervisor, Watch
 from tests.acceptance.programs import eventually, is_running
 from tests.acceptance.sleepy_child import COMMAND, SECRET
 from tests.integration.job_steps import add_job, claim, read, states
@@ -124,6 +126,59 @@ def test_a_process_that_dies_is_tried_again_and_then_given_up(
     assert (job.state, job.error["code"], job.attempt) == ("failed", "worker-lost", 2)
     with transaction(sessions) as session:
         assert "SIGKILL" in jobs.history(session, job_id)[-1].reason
+
+
+@on_sqlite
+@pytest.mark.parametrize("asked", [{"does": "sleep without a word"}, {"speed": 0}])
+def test_a_process_that_stands_still_is_ended_and_given_up_in_the_end(
+    sessions: sessionmaker[Session],
+    settings: Settings,
+    add: Callable[..., UUID],
+    tmp_path: Path,
+    asked: dict[str, object],
+) -> None:
+    impatient = settings.model_copy(update={"job_silence_s": 2.0, "max_attempts": 1})
+    with (tmp_path / "log").open("wb") as log:
+        supervisor = Supervisor(impatient, sessions, "worker", silent, COMMAND, stderr=log)
+        job = finished(supervisor, sessions, job_id := add(seconds=60, **asked))
+    assert job.error is not None
+    assert (job.state, job.error["code"]) == ("failed", "job-stalled")
+    with transaction(sessions) as session:
+        assert jobs.history(session, job_id)[-1].reason == "it made no progress for 2 s"
+    assert " in work" in (tmp_path / "log").read_text(), "the log tells where it stood"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_process_that_stands_still_is_tried_again(
+    sessions: sessionmaker[Session], settings: Settings, add: Callable[..., UUID]
+) -> None:
+    impatient = settings.model_copy(update={"job_silence_s": 0.2})
+    supervisor = Supervisor(impatient, sessions, "worker", silent, COMMAND)
+    job = finished(supervisor, sessions, job_id := add(does="sleep without a word", seconds=60))
+    assert (job.state, job.attempt, job.owner) == ("queued", 1, None)
+    assert states(sessions, job_id) == ["queued", "running", "queued"]
+
+
+@on_sqlite
+def test_progress_is_a_sign_of_life_and_its_end_is_not(
+    sessions: sessionmaker[Session], settings: Settings, add: Callable[..., UUID]
+) -> None:
+    impatient = settings.model_copy(update={"job_silence_s": 1.5})
+    held = claim(sessions, add())
+    supervisor = Supervisor(impatient, sessions, "worker", silent)
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
+    ) as child:
+        watch = Watch(supervisor, held, child, threading.Event())
+        watching = threading.Thread(target=watch.until_it_ends)
+        watching.start()
+        for step in range(30):
+            with transaction(sessions) as session:
+                jobs.report(session, held, "working", step / 30)
+            time.sleep(0.1)
+        assert watching.is_alive()
+        watching.join(30)
+    assert watch.stands_still
 
 
 def test_cancelling_stops_a_running_job(

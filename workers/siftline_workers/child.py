@@ -5,6 +5,7 @@ that this process failed at more than the job, and the supervisor decides.
 """
 
 import errno
+import faulthandler
 import json
 import logging
 import os
@@ -25,7 +26,7 @@ from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.parts import Part
 from siftline.store.session import DATABASE_AWAY, KEPT_BY_WORKERS, make_engine, retrying, session_factory
-from siftline_workers.parent import die_with
+from siftline_workers.parent import WHERE_ARE_YOU, die_with
 from siftline_workers.running import DATABASE_PATIENCE_S, Cancelled, LostJob, RunningJob
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,8 @@ def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
     die_with(order["parent"], signal.SIGKILL)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # In C, so that it answers also when a thread never gives Python's lock back.
+    faulthandler.register(WHERE_ARE_YOU, all_threads=True)
     settings = Settings.model_validate(order["settings"])
     set_up_logging(settings.log_format, settings.log_level)
     stand_back(settings.worker_nice)

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 def help_next(supervisor: Supervisor, lanes: Collection[Lane], stop: threading.Event) -> bool:
     """Do a part of a running job of these lanes, and then others like it; False when nobody wants help.
 
-    Leaves off when `stop` is set, and when a job of these lanes is waiting: that one counts more.
+    Leaves off when `stop` is set, when the job wants no more help, and when a job of these lanes is waiting:
+    that one counts more.
     """
     with reading(supervisor.sessions) as session:
         part = parts.next_free(session, lanes)
@@ -42,7 +43,7 @@ def _see_through(supervisor: Supervisor, part: Part, lanes: Collection[Lane], st
     with supervisor.start(part.job_id, **order) as child:
         try:
             while not _ended(child, supervisor.settings.poll_s):
-                if asked_at is None and (stop.is_set() or _job_is_waiting(supervisor, lanes)):
+                if asked_at is None and (stop.is_set() or _is_over(supervisor, part, lanes)):
                     asked_at = time.monotonic()
                     child.send_signal(signal.SIGTERM)
                 elif asked_at and time.monotonic() - asked_at > supervisor.settings.cancel_grace_s:
@@ -59,9 +60,10 @@ def _ended(child: Child, within_s: float) -> bool:
     return True
 
 
-def _job_is_waiting(supervisor: Supervisor, lanes: Collection[Lane]) -> bool:
+def _is_over(supervisor: Supervisor, part: Part, lanes: Collection[Lane]) -> bool:
+    """The helper looks, too; this is for one that stands still."""
     try:
         with reading(supervisor.sessions) as session:
-            return jobs.next_queued(session, lanes) is not None
+            return jobs.next_queued(session, lanes) is not None or not parts.is_wanted(session, part)
     except DATABASE_AWAY:
         return False

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import IO
 from uuid import UUID, uuid4
 
@@ -21,11 +22,13 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline import logs
 from siftline.dispatch import Bell, ring_after_commit
+from siftline.domain.errors import JobStalled, WorkerLost
 from siftline.domain.jobs import FINISHED, JobState, Lane
 from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.jobs import Claim
 from siftline.store.session import DATABASE_AWAY, reading, retrying, transaction
+from siftline_workers.parent import WHERE_ARE_YOU
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +88,12 @@ class Supervisor:
     def _see_through(self, claim: Claim, stop: threading.Event) -> None:
         log.info("job %s: attempt %d", claim.job_id, claim.attempt)
         with self.start(claim.job_id, owner=claim.owner, attempt=claim.attempt) as child:
+            watch = Watch(self, claim, child, stop)
             try:
-                Watch(self, claim, child, stop).until_it_ends()
+                watch.until_it_ends()
             finally:
                 kill(child)
-        self._settle(claim, child.returncode, stop)
+        self._settle(watch)
 
     def start(self, job_id: UUID, **order: object) -> Child:
         """A process that works on the job; `order` is what `child.main` wants to know besides."""
@@ -113,43 +117,50 @@ class Supervisor:
             log.warning("job %s: its process died at once", job_id)
         return child
 
-    def _settle(self, claim: Claim, exit_code: int, stop: threading.Event) -> None:
+    def _settle(self, watch: "Watch") -> None:
         """Write down what the child could not: that it stopped, or died."""
+        claim, end = watch.claim, watch.how_it_ended()
+        error = JobStalled if watch.stands_still else WorkerLost
 
         def settle(session: Session) -> JobState | None:
             state = jobs.state_of(session, claim, lock=True)
             if state == JobState.CANCELLING:
                 jobs.cancelled(session, claim, "stopped")
             elif state == JobState.RUNNING:
-                if stop.is_set():
+                if watch.stop.is_set():
                     jobs.release(session, claim, "the worker is shutting down")
                 else:
-                    jobs.give_up_or_requeue(
-                        session, claim, how_it_ended(exit_code), self.settings.max_attempts
-                    )
+                    jobs.give_up_or_requeue(session, claim, end, self.settings.max_attempts, error)
                 job = jobs.get(session, claim.job_id)
                 if job.state == JobState.QUEUED:
                     ring_after_commit(session, self.bell, job)
             return jobs.state_of(session, claim)
 
         state = retrying(self.sessions, settle, patience_s=DATABASE_PATIENCE_S)
-        log.info("job %s: %s, %s", claim.job_id, how_it_ended(exit_code), state or "not ours any more")
+        log.info("job %s: %s, %s", claim.job_id, end, state or "not ours any more")
 
 
 @dataclass(slots=True)
 class Watch:
-    """Looks after one child until it ends: keeps the lease, sees cancel requests, stops it in steps."""
+    """Looks after one child until it ends: keeps the lease, sees cancel requests, stops it in steps.
+
+    A child whose process lives but makes no progress is ended, too: nobody else would ever do it.
+    """
 
     supervisor: Supervisor
     claim: Claim
     child: Child
     stop: threading.Event
-    renewed_at: float = 0.0
+    stands_still: bool = False
+    """It was ended because of that."""
+    renewed_at: float = field(default_factory=time.monotonic)
     asked_at: float | None = None
     database_away: bool = False
+    step: datetime | None = None
+    """When it made its last step, by the database's clock; and by ours, when we saw it."""
+    stepped_at: float = field(default_factory=time.monotonic)
 
     def until_it_ends(self) -> None:
-        self.renewed_at = time.monotonic()
         while True:
             try:
                 self.child.wait(self.supervisor.settings.poll_s)
@@ -172,13 +183,29 @@ class Watch:
             if not self.database_away:
                 log.warning("job %s: the database is away (%s)", self.claim.job_id, type(error.orig).__name__)
             self.database_away = True
+            self.stepped_at = time.monotonic()  # whatever it does, it could not tell us
             state = JobState.RUNNING
-        if state != JobState.RUNNING or self.stop.is_set():
-            self._stop_the_child(finished=state in FINISHED)
+        if state in FINISHED:
+            self._stop_the_child()
+        elif state != JobState.RUNNING or self.stop.is_set():
+            self._stop_the_child(asking=signal.SIGTERM)
+        elif self.stands_still or self._is_silent():
+            self.stands_still = True
+            self._stop_the_child(asking=WHERE_ARE_YOU)
 
     def _state(self) -> JobState | None:
         with reading(self.supervisor.sessions) as session:
-            return jobs.state_of(session, self.claim)
+            found = jobs.watched(session, self.claim)
+        if found is None:
+            return None
+        state, step = found
+        if step != self.step:
+            self.step, self.stepped_at = step, time.monotonic()
+        return state
+
+    def _is_silent(self) -> bool:
+        patience_s = self.supervisor.settings.job_silence_s
+        return 0 < patience_s < time.monotonic() - self.stepped_at
 
     def _renew(self) -> None:
         lease_s = self.supervisor.settings.lease_s
@@ -188,23 +215,25 @@ class Watch:
             jobs.renew(session, self.claim, lease_s)
         self.renewed_at = time.monotonic()
 
-    def _stop_the_child(self, *, finished: bool) -> None:
-        """First ask; then, or when a finished child hangs on its way out, kill."""
+    def _stop_the_child(self, asking: signal.Signals | None = None) -> None:
+        """First ask, or wait for one that has finished; kill when that does not help."""
         if self.asked_at is None:
             self.asked_at = time.monotonic()
-            if not finished:
-                self.child.send_signal(signal.SIGTERM)
+            if asking is not None:
+                self.child.send_signal(asking)
         elif time.monotonic() - self.asked_at > self.supervisor.settings.cancel_grace_s:
             kill(self.child)
+
+    def how_it_ended(self) -> str:
+        code, silence_s = self.child.returncode, self.supervisor.settings.job_silence_s
+        if self.stands_still:
+            return f"it made no progress for {silence_s:g} s"
+        if code >= 0:
+            return f"its process exited with {code}"
+        return f"its process was ended by {signal.Signals(-code).name}"
 
 
 def kill(child: Child) -> None:
     """The child and whatever it started: it leads its own process group."""
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)
-
-
-def how_it_ended(exit_code: int) -> str:
-    if exit_code >= 0:
-        return f"its process exited with {exit_code}"
-    return f"its process was ended by {signal.Signals(-exit_code).name}"

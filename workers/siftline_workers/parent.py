@@ -1,4 +1,4 @@
-"""A process that must not outlive the one that started it."""
+"""What the process of a job and the one that started it owe each other."""
 
 import ctypes
 import os
@@ -8,6 +8,8 @@ import threading
 import time
 
 PR_SET_PDEATHSIG = 1
+WHERE_ARE_YOU = signal.SIGUSR2
+"""A child that gets this writes to its log where each of its threads stands."""
 
 
 def die_with(parent: int, with_signal: signal.Signals) -> None:

@@ -15,6 +15,7 @@ SiftlineError                  status, code, title: one row of the error table i
 ├── Unprocessable         422  well-formed, but makes no sense
 ├── TooManyRequests       429  with Retry-After
 ├── WorkerLost            500  a job's worker died once too often
+│   └── JobStalled             or the job stood still so often
 ├── OutOfResources        500  a job needs more memory or disk than there is
 ├── Unavailable           503  with Retry-After
 └── InsufficientStorage   507  a job or a source needs more disk than there is
@@ -124,6 +125,13 @@ class Unavailable(SiftlineError):
 class WorkerLost(SiftlineError):
     code = "worker-lost"
     title = "The worker died while it ran the job"
+    happened: ClassVar[str] = "The worker died or was stopped while it ran this job"
+
+
+class JobStalled(WorkerLost):
+    code = "job-stalled"
+    title = "The job stood still"
+    happened = "The job made no progress and was ended (its worker's log says where it stood)"
 
 
 class OutOfResources(SiftlineError):

@@ -78,12 +78,18 @@ def _taken(session: Session) -> Iterator[Gauge]:
     stages = Gauge("siftline_jobs_running", "Jobs in a worker's hands.", labels=["kind", "stage"])
     for kind, stage, count in census.running_by_stage(session):
         stages.add_metric([kind, stage or "starting"], count)
+    still = Gauge(
+        "siftline_jobs_still_seconds", "Longest without progress of a running one.", labels=["kind"]
+    )
+    at = now(session)
+    for kind, step in census.stillness(session):
+        still.add_metric([kind], max(0.0, (at - step).total_seconds()))
     seconds = Gauge("siftline_job_seconds", "Of the newest job that succeeded.", labels=["kind"])
     memory = Gauge("siftline_job_peak_memory_bytes", "Of the newest job that succeeded.", labels=["kind"])
     for kind, usage in census.newest_usage(session).items():
         seconds.add_metric([kind], usage["seconds"])
         memory.add_metric([kind], usage["peak_memory_bytes"])
-    yield from (stages, seconds, memory)
+    yield from (stages, still, seconds, memory)
 
 
 def _queues(session: Session) -> Iterator[Gauge]:

@@ -38,6 +38,12 @@ def queues(session: Session) -> Sequence[tuple[str, int, datetime]]:
     return [(lane, count, oldest) for lane, count, oldest in session.execute(query.group_by(Job.lane))]
 
 
+def stillness(session: Session) -> Sequence[tuple[str, datetime]]:
+    """(kind, when that running job of it made its last step that has been still for longest)."""
+    query = select(Job.kind, func.min(Job.updated_at)).where(Job.state == JobState.RUNNING)
+    return [(kind, at) for kind, at in session.execute(query.group_by(Job.kind))]
+
+
 def leases(session: Session) -> tuple[int, int]:
     """Jobs in hand, and those of them whose lease ran out."""
     at = now(session)

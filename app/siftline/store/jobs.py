@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, case, select, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -133,6 +133,12 @@ def state_of(session: Session, held: Claim, *, lock: bool = False) -> JobState |
     return None if state is None else JobState(state)
 
 
+def watched(session: Session, held: Claim) -> tuple[JobState, datetime] | None:
+    """Its state, and when it last made a step; None once the claim was lost."""
+    found = session.execute(select(Job.state, Job.updated_at).where(held.holds)).one_or_none()
+    return None if found is None else (JobState(found.state), found.updated_at)
+
+
 def renew(session: Session, held: Claim, lease_s: float) -> bool:
     """Push the lease out; False when the claim was lost or the job is finished."""
     until = now(session) + timedelta(seconds=lease_s)
@@ -141,9 +147,14 @@ def renew(session: Session, held: Claim, lease_s: float) -> bool:
 
 
 def report(session: Session, held: Claim, stage: str, progress: float) -> bool:
-    """Tell how far the job is; False when it is not running under this claim any more."""
+    """Tell how far the job is; False when it is not running under this claim any more.
+
+    Only what is new counts as a step: one thread may tell the same for ever while all others stand still.
+    """
     query = update(Job).where(held.holds, Job.state == JobState.RUNNING)
-    values = {"stage": stage, "progress": progress, "updated_at": now(session)}
+    is_new = Job.stage.is_distinct_from(stage) | (Job.progress != progress)
+    stepped_at = case((is_new, now(session)), else_=Job.updated_at)
+    values = {"stage": stage, "progress": progress, "updated_at": stepped_at}
     return session.scalar(query.values(values).returning(Job.id)) is not None
 
 
@@ -198,8 +209,10 @@ def release(session: Session, held: Claim, reason: str) -> None:
         raise LostJob
 
 
-def give_up_or_requeue(session: Session, held: Claim, reason: str, max_attempts: int) -> Job:
-    """After the job's process died: queue it once more, or fail it if that was the last attempt.
+def give_up_or_requeue(
+    session: Session, held: Claim, reason: str, max_attempts: int, error: type[WorkerLost] = WorkerLost
+) -> Job:
+    """After the job's process died: queue it once more, or fail it so if that was the last attempt.
 
     Raises LostJob.
     """
@@ -209,8 +222,8 @@ def give_up_or_requeue(session: Session, held: Claim, reason: str, max_attempts:
             raise LostJob
         return job
     tries = f"{held.attempt} attempts" if held.attempt > 1 else "1 attempt"
-    error = WorkerLost(f"The worker died or was stopped while it ran this job; given up after {tries}.")
-    return _finish(session, held, JobState.FAILED, reason, error=error.problem())
+    problem = error(f"{error.happened}; given up after {tries}.").problem()
+    return _finish(session, held, JobState.FAILED, reason, error=problem)
 
 
 def stranded(session: Session, limit: int = 100) -> Sequence[Job]:

@@ -53,6 +53,7 @@ def test_the_job_table_is_told(api_with: Callable[..., TestClient], sessions: se
     assert ({"kind": "purify", "state": "queued"}, 1) in found["siftline_jobs"]
     assert ({"kind": "purify", "stage": "starting"}, 1) in found["siftline_jobs_running"]
     assert ({"lane": "heavy"}, 1) in found["siftline_queue_jobs"]
+    assert [labels for labels, _ in found["siftline_jobs_still_seconds"]] == [{"kind": "purify"}]
     assert found["siftline_leases_held"] == [({}, 1)]
     assert ({"lane": "light"}, 1) in found["siftline_workers"]
     assert ({"lane": "heavy"}, 0) in found["siftline_workers"]

@@ -42,6 +42,7 @@ class Job(Base):
     """Whose turn it is: the least of its lane. See `store.jobs.next_queued` for the rule."""
     started_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
+    """When it last changed its state or made progress."""
     finished_at: Mapped[datetime | None]
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
