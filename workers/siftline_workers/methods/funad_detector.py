@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
@@ -108,12 +108,13 @@ class _Run:
         """On all images; for calibration each fold is scored by what the others taught."""
         sample = draw(self.data, self.grid, self.seed, self._part(0.0, _DRAWN))
         final = self.final(sample)
-        # As many steps as the final one had time for: they stand for it.
-        options = replace(final.options, steps=final.step)
         edges = np.linspace(_FINAL, _COMPARED, _FOLDS + 1)
         ready = [self._part(begin, end) for begin, end in pairwise(edges.tolist())]
-        others = [self._head(sample, self.fold != f, options, f"fold-{f}", ready[f]) for f in range(_FOLDS)]
-        _train(others, lambda: False, self._part(_COMPARED, _TRAINED))
+        others = [
+            self._head(sample, self.fold != f, final.options, f"fold-{f}", ready[f]) for f in range(_FOLDS)
+        ]
+        # They stand for the final one: on the same course, no farther than it had time for.
+        _train(others, final.step, lambda: False, self._part(_COMPARED, _TRAINED))
         scorers = [head.scorer() for head in others]
         scored = self._scores(np.arange(len(self.fold)), [scorers[f] for f in self.fold])
         return _Fitted(final.scorer(), scored, f"{_FOLDS}-fold cross-conformal", final.curve)
@@ -124,7 +125,7 @@ class _Run:
         options = HeadOptions() if steps is None else HeadOptions(steps=steps)
         everyone = np.ones(len(self.fold), bool)
         head = self._head(sample, everyone, options, "final", self._part(_DRAWN, _READY))
-        _train([head], self.budget.out_of_time, self._part(_READY, _FINAL))
+        _train([head], options.steps, self.budget.out_of_time, self._part(_READY, _FINAL))
         return head
 
     def faithful(self) -> _Fitted:
@@ -134,7 +135,7 @@ class _Run:
         steps = self.budget.max_steps
         options = FaithfulOptions() if steps is None else FaithfulOptions(steps=steps)
         training = FaithfulTraining(tiles, self.grid, options, self.keeper, seed=self.seed, name="faithful")
-        _train([training], self.budget.out_of_time, self._part(0.0, _TRAINED))
+        _train([training], options.steps, self.budget.out_of_time, self._part(0.0, _TRAINED))
         scorer = training.scorer.eval()
         scored = self._scores(unseen, [scorer] * len(unseen))
         return _Fitted(scorer, scored, "held-out fifth", training.curve)
@@ -170,22 +171,25 @@ class _Run:
 
 def _train(
     heads: Sequence[HeadTraining | FaithfulTraining],
+    steps: int,
     out_of_time: Callable[[], bool],
     on_progress: Progress,
 ) -> None:
-    """All side by side. `on_progress` is called in this thread; when it raises, the heads stop."""
+    """All side by side, to step `steps` at most. `on_progress` is called here; when it raises, they stop."""
     stopped = Event()
 
     def run(which: int) -> None:
+        head = heads[which]
+
         def on_step(_step: int) -> None:
             if stopped.is_set():
                 raise InterruptedError
 
-        heads[which].run(out_of_time, on_step)
+        head.run(lambda: head.step >= steps or out_of_time(), on_step)
 
     def watch(_share: float) -> None:
         try:
-            on_progress(sum(head.step for head in heads) / sum(head.options.steps for head in heads))
+            on_progress(sum(head.step for head in heads) / (steps * len(heads)))
         except BaseException:
             stopped.set()
             raise

@@ -91,6 +91,9 @@ class HeadTraining:
             self._update()
             self.step += 1
             self.done = self.step >= self.options.steps or out_of_time()
+            if self.done or len(self._losses) == _CURVE_STEPS:
+                self.curve.append(CurvePoint(self.step, float(np.mean(self._losses))))
+                self._losses = []
             if self.done or self.step % _SAVE_STEPS == 0:
                 self._save()
             on_step(self.step)
@@ -146,9 +149,6 @@ class HeadTraining:
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
         self._optimiser.step()
-        if len(self._losses) == _CURVE_STEPS or self.step + 1 == options.steps:
-            self.curve.append(CurvePoint(self.step + 1, float(np.mean(self._losses))))
-            self._losses = []
 
     def _save(self) -> None:
         arrays = packed(self._head.layers, self._optimiser, self._random)

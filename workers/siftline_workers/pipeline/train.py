@@ -34,7 +34,7 @@ from siftline_workers.pipeline.stages import Progress, Stages
 from siftline_workers.pipeline.training_order import Order
 from siftline_workers.running import RunningJob
 
-VERSION = 3
+VERSION = 4
 """Part of every checkpoint's key: raise it when a method's training changes."""
 
 SHARES = {"load": 0.07, "extract": 0.04, "train": 0.74, "calibrate": 0.01, "export": 0.13, "write": 0.01}
