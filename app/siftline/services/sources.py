@@ -108,51 +108,76 @@ def _resolved(uri: str, settings: Settings) -> Path:
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or "\0" in unquote(parts.path):
         raise Unprocessable("A source is a file:///… URI without a host, or s3://bucket/….")
-    path = Path(unquote(parts.path)).resolve()
+    path = _followed(Path(unquote(parts.path)))
     # Asked first: whether a file outside the roots exists is nobody's business.
-    if not _is_below_roots(path, settings):
+    if not _may_be_read(path, settings):
         raise Forbidden("The source is not below a folder that SIFTLINE_SOURCE_ROOTS allows.")
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
         raise Unprocessable("The source does not exist.")
     return path
 
 
-def _is_below_roots(path: Path, settings: Settings) -> bool:
-    return any(path.is_relative_to(root.resolve()) for root in settings.source_roots)
+def _followed(path: Path) -> Path:
+    """Where its links lead; `path` itself when they lead in a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError:
+        return path.parent.resolve() / path.name
+
+
+def _may_be_read(path: Path, settings: Settings) -> bool:
+    """Below a root, but never where the images of all workspaces lie."""
+    ours = (settings.blobs_dir, settings.spool_dir)
+    return not _is_below(path, ours) and _is_below(path, settings.source_roots)
+
+
+def _is_below(path: Path, folders: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def files(source: Path, settings: Settings) -> Iterator[SourceFile]:
     """`source`, or what is below it, in order of name; what leads out of the source roots is rejected."""
     for path in _walked(source):
         name = path.name if path == source else path.relative_to(source).as_posix()
-        yield SourceFile(name, _size_of(path), partial(_chunks_of, path, settings))
+        yield SourceFile(name, _size_of(path, settings), partial(_chunks_of, path, settings))
 
 
 def _walked(source: Path) -> Iterator[Path]:
+    """With the folders that cannot be looked into: nothing is passed over without a word."""
     if not source.is_dir():
         yield source
         return
-    for parent, folders, names in os.walk(source):
+    closed: list[Path] = []
+    for parent, folders, names in os.walk(source, onerror=lambda error: closed.append(Path(error.filename))):
         folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for path in (*closed, *(Path(parent, name) for name in sorted([*names, *links]))):
             if not is_clutter(path.relative_to(source).as_posix()):
                 yield path
+        closed.clear()
+    yield from closed
 
 
-def _size_of(path: Path) -> int:
+def _size_of(path: Path, settings: Settings) -> int:
     try:
-        return path.lstat().st_size
-    except OSError:
+        return _file_behind(path, settings).stat().st_size
+    except (FileRejected, OSError):
         return 0  # reading it will tell
 
 
-def _chunks_of(path: Path, settings: Settings) -> Generator[bytes]:
-    real = path.resolve()
-    if not _is_below_roots(real, settings):
-        raise FileRejected("unsafe-path", "the link leads out of the source roots")
+def _file_behind(path: Path, settings: Settings) -> Path:
+    real = _followed(path)
+    if not _may_be_read(real, settings):
+        raise FileRejected("unsafe-path", "it leads out of the source roots")
+    if path.is_dir():
+        raise FileRejected("unread-folder", "the server may not look into it, or it is a link")
     if not real.is_file():
         raise FileRejected("not-a-file", "only plain files are read")
+    return real
+
+
+def _chunks_of(path: Path, settings: Settings) -> Generator[bytes]:
+    real = _file_behind(path, settings)
     try:
         file = real.open("rb")
     except OSError as error:

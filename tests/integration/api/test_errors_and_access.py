@@ -251,6 +251,7 @@ def test_a_folder_below_a_source_root_is_read_without_leaving_it(api_with: Start
     assert statuses(body) == [
         ("1.png", "accepted", None),
         ("link.png", "rejected", "unsafe-path"),
+        ("linked", "rejected", "unsafe-path"),
         ("3.png", "accepted", None),
         ("b ü/2.png", "accepted", None),
     ]
@@ -267,6 +268,52 @@ def test_a_folder_below_a_source_root_is_read_without_leaving_it(api_with: Start
     assert is_problem(from_source(api, f"{root.as_uri()}/nothing"), 422, "unprocessable")
     assert is_problem(from_source(api, "http://127.0.0.1/"), 422, "validation-error")
     assert is_problem(from_source(api, f"{root.as_uri()}/%00"), 422, "unprocessable")
+
+
+@sqlite_only
+def test_what_cannot_be_read_of_a_source_has_a_receipt_and_never_fails_the_rest(
+    api_with: Start, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    (root / "real").mkdir(parents=True)
+    (root / "real" / "1.png").write_bytes(png(1))
+    (root / "circle.png").symlink_to(root / "circle.png")
+    (root / "gone.png").symlink_to(root / "nothing")
+    (root / "once more").symlink_to(root / "real")
+    api = api_with(source_roots=(root,))
+    assert statuses(from_source(api, root.as_uri()).json()) == [
+        ("circle.png", "rejected", "not-a-file"),
+        ("gone.png", "rejected", "not-a-file"),
+        ("once more", "rejected", "unread-folder"),
+        ("real/1.png", "accepted", None),
+    ]
+    for uri in (f"{root.as_uri()}/circle.png", f"{root.as_uri()}/{'x' * 300}"):
+        assert is_problem(from_source(api, uri), 422, "unprocessable")
+
+
+@sqlite_only
+def test_links_are_followed_before_a_source_is_found_small_enough(api_with: Start, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "1.png").write_bytes(png(1))
+    for number in range(9):
+        (root / f"link {number}.png").symlink_to(root / "1.png")
+    api = api_with(source_roots=(root,), max_source_bytes=5 * len(png(1)))
+    assert is_problem(from_source(api, root.as_uri()), 422, "unprocessable")
+
+
+@sqlite_only
+def test_a_source_never_hands_out_what_the_server_itself_keeps(
+    api_with: Start, settings: Settings, tmp_path: Path
+) -> None:
+    api = api_with(source_roots=(settings.data_dir,))
+    assert from_source(api, settings.blobs_dir.as_uri()).status_code == 403
+    api.post(
+        "/datasets", files={"files": ("1.png", png(1))}, data={"name": "x", "options": '{"purify": false}'}
+    )
+    told = statuses(from_source(api, settings.data_dir.as_uri()).json())
+    assert told
+    assert "accepted" not in {status for _, status, _ in told}
 
 
 @sqlite_only
