@@ -1,5 +1,6 @@
 """Distillation students as LLBNAD's sub-models."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from siftline_workers.methods import llbnad
 from siftline_workers.methods.distillation import Stages
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.parallel import for_each_long
+from siftline_workers.methods.seeding import Progress, ignore_progress
 from siftline_workers.methods.students import StudentSubModel
 from siftline_workers.pipeline import stages as pipeline_stages
 from siftline_workers.pipeline.checkpoints import Checkpoints
@@ -24,10 +27,6 @@ STAGES = Stages(indices=(0, 1, 2), channels=(4, 6, 8), sides=(16, 8, 4), bottlen
 GRID = 4
 N = 12
 ODD = 11  # carries a corner like no other
-
-
-def check() -> None:
-    """Never stops."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +83,13 @@ def test_an_odd_image_scores_highest_and_at_its_odd_place(features: PatchFeature
 def test_a_wide_image_has_its_tiles_side_by_side(features: PatchFeatures) -> None:
     student = StudentSubModel(features, STAGES, GRID, steps=2)
     everyone = np.ones(N, bool)
-    patches = student(everyone, check)
+    patches = student(everyone, ignore_progress)
     assert patches.shape == (features.n_patches * GRID**2,)
     wide = patches[3 * GRID**2 : 5 * GRID**2].reshape(GRID, 2 * GRID)
     halves = PatchFeatures(
         tuple(f"t{i}" for i in range(2)), features.of(3), np.arange(3), np.ones((2, 2), np.int32)
     )
-    alone = student._trained(everyone, check)
+    alone = student._trained(everyone, ignore_progress)
     for k in range(2):
         tile = StudentSubModel(halves, STAGES, GRID)._patch_scores(k, alone).reshape(GRID, GRID)
         assert np.allclose(wide[:, k * GRID : (k + 1) * GRID], tile, atol=1e-4)
@@ -99,15 +98,39 @@ def test_a_wide_image_has_its_tiles_side_by_side(features: PatchFeatures) -> Non
 def test_a_student_follows_from_its_members_ids_alone(features: PatchFeatures) -> None:
     members = np.arange(N) % 2 == 0
     student = StudentSubModel(features, STAGES, GRID, steps=3)
-    before = student(members, check)
+    before = student(members, ignore_progress)
     changed = features.patches.copy()
     strangers = ~members[features.image_index]
     changed[strangers] += 1
     other = PatchFeatures(features.ids, changed, features.offsets, features.grids)
-    after = StudentSubModel(other, STAGES, GRID, steps=3)(members, check)
+    after = StudentSubModel(other, STAGES, GRID, steps=3)(members, ignore_progress)
     rows = np.repeat(~strangers, GRID**2)
     assert np.array_equal(before[rows], after[rows])
     assert not np.array_equal(before[~rows], after[~rows])
+
+
+def test_a_student_tells_how_far_it_is(features: PatchFeatures) -> None:
+    told: list[float] = []
+    StudentSubModel(features, STAGES, GRID, steps=3)(np.arange(N) < 6, told.append)
+    assert told == sorted(set(told))
+    assert (told[0], len(told)) == (0.0, 3 + N)
+
+
+def test_long_work_is_told_of_before_it_is_done() -> None:
+    told: list[float] = []
+    heard = threading.Event()
+
+    def hear(share: float) -> None:
+        told.append(share)
+        if share == 0.75:
+            heard.set()
+
+    def work(which: int, progress: Progress) -> None:
+        progress(0.5)
+        assert which == 0 or heard.wait(10)
+
+    for_each_long(work, 2, hear)
+    assert told[-1] == 1.0
 
 
 def test_no_student_scores_what_it_was_trained_on(features: PatchFeatures) -> None:
@@ -115,7 +138,7 @@ def test_no_student_scores_what_it_was_trained_on(features: PatchFeatures) -> No
     groups = np.array([0, 0, *range(2, N)])
     asked: list[NDArray[np.bool_]] = []
 
-    def tell_members(members: NDArray[np.bool_], _check: object) -> NDArray[np.float32]:
+    def tell_members(members: NDArray[np.bool_], _progress: object) -> NDArray[np.float32]:
         asked.append(members)
         own = np.repeat(members[features.image_index], GRID**2)
         return np.where(own, 1e6, np.random.default_rng(0).random(len(own))).astype(np.float32)
@@ -149,15 +172,15 @@ def test_cancelling_stops_the_students(features: PatchFeatures) -> None:
 
 def test_a_subset_of_one_tile_still_makes_a_student(features: PatchFeatures) -> None:
     student = StudentSubModel(features, STAGES, GRID, steps=3)
-    assert np.isfinite(student(np.arange(N) == 5, check)).all()
+    assert np.isfinite(student(np.arange(N) == 5, ignore_progress)).all()
 
 
 def test_a_barred_image_teaches_no_student(features: PatchFeatures) -> None:
     members, barred = np.arange(N) % 2 == 0, np.arange(N) == 4
     student = StudentSubModel(features, STAGES, GRID, steps=3, barred=barred)
-    without = StudentSubModel(features, STAGES, GRID, steps=3)(members & ~barred, check)
-    assert np.array_equal(student(members, check), without)
-    assert not student(barred, check).any()
+    without = StudentSubModel(features, STAGES, GRID, steps=3)(members & ~barred, ignore_progress)
+    assert np.array_equal(student(members, ignore_progress), without)
+    assert not student(barred, ignore_progress).any()
 
 
 def test_a_ranking_asks_students_where_they_are_wanted(features: PatchFeatures, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from siftline.domain.jobs import Work
 from siftline_workers.methods.learner import Learner
-from siftline_workers.methods.parallel import Check
 from siftline_workers.methods.pieces import Arrays, Keeper, Share, name_of
 from siftline_workers.methods.seeding import Progress
 
@@ -49,7 +48,7 @@ class WarmUp:
         for student, arrays in zip(students, found, strict=True):
             student.restore(arrays, _PREFIX)
 
-    def _taught(self, domain: int, check: Check) -> Arrays:
+    def _taught(self, domain: int, on_progress: Progress) -> Arrays:
         """One student's state. Kept on the way: a killed worker, or helper, loses seconds."""
         begun = f"{name_of(Work.DOMAIN, domain)}-begun"
         student, done = self.fresh(), 0
@@ -58,7 +57,7 @@ class WarmUp:
             done = int(kept["done"])
         saved = monotonic()
         for step, (rows, rate) in enumerate(self.lessons[domain][done:], start=done + 1):
-            check()
+            on_progress((step - 1) / len(self.lessons[domain]))
             if self.out_of_time():
                 raise _OutOfTime
             self.teach(student, rows, rate)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
-from siftline_workers.methods.parallel import Check, for_each_long
+from siftline_workers.methods.parallel import for_each_long
 from siftline_workers.methods.pooling import pool_images, robust_z
 from siftline_workers.methods.seeding import Progress, ignore_progress, image_keys
 
-SubModel = Callable[[NDArray[np.bool_], Check], NDArray[np.float32]]
+SubModel = Callable[[NDArray[np.bool_], Progress], NDArray[np.float32]]
 """(N,) members -> (patches,) scores by a model of the members alone."""
 
 
@@ -76,7 +76,7 @@ def subset_scores(
     """`repeats` random partitions into `subsets` sub-models: memories in the graph unless `submodel` is
     given. A set too small for a foreign sub-model scores 0.
     """
-    ask = submodel or (lambda members, _check: graph.bank_distance(members))
+    ask = submodel or (lambda members, _progress: graph.bank_distance(members))
     n = len(graph.ids)
     total = np.zeros(n)
     squares = np.zeros(n)
@@ -126,8 +126,8 @@ def _all_answers(
     """Of sub-models side by side. When `on_progress` raises, they are stopped."""
     answers = [np.zeros(0, np.float32)] * len(members)
 
-    def answer(i: int, check: Check) -> None:
-        answers[i] = ask(members[i], check)
+    def answer(i: int, progress: Progress) -> None:
+        answers[i] = ask(members[i], progress)
 
     for_each_long(answer, len(members), on_progress)
     return answers

@@ -18,8 +18,6 @@ import torch
 
 from siftline_workers.methods.seeding import Progress, ignore_progress
 
-Check = Callable[[], None]
-"""May raise to stop what is under way; to be called at least once a second."""
 _POLL_S = 0.2
 
 
@@ -52,22 +50,29 @@ def for_each(
         torch.set_num_threads(before)
 
 
-def for_each_long(work: Callable[[int, Check], None], count: int, on_progress: Progress) -> None:
-    """`for_each` of work that takes long: what it is given raises as soon as `on_progress` has."""
-    stopped = Event()
+def for_each_long(work: Callable[[int, Progress], None], count: int, on_progress: Progress) -> None:
+    """`for_each` of work that takes long: each tells its own progress, by what raises as soon as
+    `on_progress` has.
+    """
+    stopped, done = Event(), [0.0] * count
 
-    def check() -> None:
-        if stopped.is_set():
-            raise InterruptedError
+    def do(i: int) -> None:
+        def tell(share: float) -> None:
+            done[i] = share
+            if stopped.is_set():
+                raise InterruptedError
 
-    def watch(share: float) -> None:
+        work(i, tell)
+        done[i] = 1.0
+
+    def watch(_share: float) -> None:
         try:
-            on_progress(share)
+            on_progress(sum(done) / max(1, count))
         except BaseException:
             stopped.set()
             raise
 
-    for_each(lambda i: work(i, check), 0, count, watch)
+    for_each(do, 0, count, watch)
 
 
 def _finish(future: Future[None], report: Callable[[], None]) -> None:

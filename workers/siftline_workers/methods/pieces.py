@@ -12,11 +12,12 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from siftline.domain.jobs import Work
-from siftline_workers.methods.parallel import Check, for_each_long
+from siftline_workers.methods.parallel import for_each_long
 from siftline_workers.methods.seeding import Progress
 
 Arrays = Mapping[str, NDArray[Any]]
-Compute = Callable[[int, Check], Arrays]
+Compute = Callable[[int, Progress], Arrays]
+"""One piece's arrays. The progress is the piece's own."""
 
 
 class Keeper(Protocol):
@@ -45,11 +46,11 @@ def alone(keeper: Keeper, work: Work, pieces: range, compute: Compute, on_progre
     """Fulfils `Share`: side by side in this process, in their order."""
     found: list[Arrays] = [{}] * len(pieces)
 
-    def find(place: int, check: Check) -> None:
+    def find(place: int, progress: Progress) -> None:
         name = name_of(work, pieces[place])
         kept = keeper.load(name)
         if kept is None:
-            kept = compute(pieces[place], check)
+            kept = compute(pieces[place], progress)
             keeper.save(name, kept)
         found[place] = kept
 

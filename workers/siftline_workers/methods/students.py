@@ -23,7 +23,7 @@ from siftline.imaging.tiles import join_tiles
 from siftline_workers.methods.distillation import Stages, Student, anomaly_map, distance, new_student
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.learner import Learner, drawn
-from siftline_workers.methods.seeding import image_keys
+from siftline_workers.methods.seeding import Progress, image_keys
 
 _BATCH = 16
 _LEARNING_RATE = 5e-3
@@ -44,7 +44,7 @@ class StudentSubModel:
     barred: NDArray[np.bool_] | None = None
     """(N,) images that no student may learn from, whatever its subset: as in `NeighbourGraph`."""
 
-    def __call__(self, members: NDArray[np.bool_], check: Callable[[], None]) -> NDArray[np.float32]:
+    def __call__(self, members: NDArray[np.bool_], on_progress: Progress) -> NDArray[np.float32]:
         """(patches,) of all images by a student of the members. It follows from their ids alone.
 
         All 0 where every member is barred.
@@ -53,14 +53,15 @@ class StudentSubModel:
             members = members & ~self.barred
         if not members.any():
             return np.zeros(self.features.n_patches * self.grid**2, np.float32)
-        student = self._trained(members, check)
+        whole = self.steps + self.features.n_images
+        student = self._trained(members, lambda step: on_progress(step / whole))
         parts = []
         for i in range(self.features.n_images):
-            check()
+            on_progress((self.steps + i) / whole)
             parts.append(self._patch_scores(i, student))
         return np.concatenate(parts)
 
-    def _trained(self, members: NDArray[np.bool_], check: Callable[[], None]) -> Student:
+    def _trained(self, members: NDArray[np.bool_], on_step: Callable[[int], None]) -> Student:
         features = self.features
         by_id = sorted(np.flatnonzero(members), key=lambda i: features.ids[i])
         own = np.concatenate([np.arange(features.offsets[i], features.offsets[i + 1]) for i in by_id])
@@ -68,7 +69,7 @@ class StudentSubModel:
         random = np.random.default_rng(key)
         learner = Learner(new_student(self.stages, self.blocks, torch.Generator().manual_seed(key >> 1)))
         for step in range(self.steps):
-            check()
+            on_step(step)
             # A batch norm needs two: a lone tile is given twice.
             rows = random.choice(own, max(2, min(_BATCH, len(own))), replace=len(own) < 2)
             maps = self.stages.maps(torch.from_numpy(features.patches[rows]))

@@ -23,7 +23,7 @@ from siftline.store import jobs, parts
 from siftline.store.jobs import Claim
 from siftline.store.parts import Part
 from siftline.store.session import reading, transaction
-from siftline_workers.methods.parallel import Check, for_each
+from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.pieces import Arrays, Compute, Keeper, alone, name_of
 from siftline_workers.methods.seeding import Progress, ignore_progress
 from siftline_workers.pipeline import dataset_images, purify, train
@@ -159,8 +159,8 @@ def _do_all(helper: Helper, checkpoints: Checkpoints, compute: Compute) -> None:
         for_each(do_some, 0, os.cpu_count() or 1, ignore_progress)
 
 
-def _checking(helper: Helper, part: Part) -> Check:
-    return lambda: helper.check(part)
+def _checking(helper: Helper, part: Part) -> Progress:
+    return lambda _share: helper.check(part)
 
 
 HELP: Mapping[Work, Callable[[Helper], None]] = {

@@ -20,7 +20,6 @@ from siftline.store import jobs, parts
 from siftline.store.parts import Part
 from siftline.store.session import DATABASE_AWAY, after_commit, transaction
 from siftline_workers.methods.backbones import Backbone
-from siftline_workers.methods.parallel import Check
 from siftline_workers.methods.pieces import Arrays, Compute, Keeper, Share, alone, name_of
 from siftline_workers.methods.seeding import Progress
 from siftline_workers.pipeline.checkpoints import Checkpoints
@@ -84,11 +83,11 @@ def sharing(job: RunningJob, checkpoints: Checkpoints, images: int) -> Share:
     ) -> list[Arrays]:
         open_pieces = [piece for piece in pieces if not checkpoints.has(name_of(work, piece))]
 
-        def take_and_compute(piece: int, check: Check) -> Arrays:
+        def take_and_compute(piece: int, progress: Progress) -> Arrays:
             part = Part(job.id, work, piece, piece + 1)
             with _as_a_courtesy(job), transaction(job.sessions) as session:
                 parts.take(session, part, job.owner)
-            return unless_found(checkpoints, work, compute)(piece, check)
+            return unless_found(checkpoints, work, compute)(piece, progress)
 
         with offered(job, [Part(job.id, work, piece, piece + 1) for piece in open_pieces]):
             return alone(checkpoints, work, pieces, take_and_compute, on_progress)
@@ -99,12 +98,12 @@ def sharing(job: RunningJob, checkpoints: Checkpoints, images: int) -> Share:
 def unless_found(checkpoints: Checkpoints, work: Work, compute: Compute) -> Compute:
     """`compute`, left off in the middle when the piece appears: by content, so it is the same."""
 
-    def compute_unless_found(piece: int, check: Check) -> Arrays:
+    def compute_unless_found(piece: int, on_progress: Progress) -> Arrays:
         name, looked_at = name_of(work, piece), time.monotonic()
 
-        def look() -> None:
+        def look(share: float) -> None:
             nonlocal looked_at
-            check()
+            on_progress(share)
             if time.monotonic() - looked_at > LOOK_EVERY_S:
                 looked_at = time.monotonic()
                 if checkpoints.has(name):
@@ -113,7 +112,7 @@ def unless_found(checkpoints: Checkpoints, work: Work, compute: Compute) -> Comp
         try:
             return compute(piece, look)
         except _FoundElsewhere:
-            return checkpoints.load(name) or compute(piece, check)
+            return checkpoints.load(name) or compute(piece, on_progress)
 
     return compute_unless_found
 

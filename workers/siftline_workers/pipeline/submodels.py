@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from siftline.domain.jobs import Work
 from siftline_workers.methods.llbnad import SubModel, subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
-from siftline_workers.methods.parallel import Check
 from siftline_workers.methods.pieces import Arrays, Share
 from siftline_workers.methods.students import StudentSubModel
 from siftline_workers.pipeline.checkpoints import Checkpoints
@@ -29,9 +28,9 @@ class StudentPieces:
     members: NDArray[np.bool_]
     """(sub-models, N): the images of each one's subset."""
 
-    def piece(self, which: int, check: Check) -> Arrays:
+    def piece(self, which: int, on_progress: Progress) -> Arrays:
         """`scores`: (patches,), the answer of one sub-model."""
-        return {"scores": self.students(self.members[which], check)}
+        return {"scores": self.students(self.members[which], on_progress)}
 
 
 def planned(
@@ -76,4 +75,4 @@ def trained(pieces: StudentPieces, checkpoints: Checkpoints, share: Share, progr
     answers = {
         members.tobytes(): arrays["scores"] for members, arrays in zip(pieces.members, found, strict=True)
     }
-    return lambda members, _check: answers[members.tobytes()]
+    return lambda members, _progress: answers[members.tobytes()]
