@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -201,5 +202,7 @@ def _folders(root: Path) -> Iterator[_Kept]:
         return
     for folder in root.iterdir():
         inside = list(_files(folder))
-        used_at = max([item.used_at for item in inside], default=folder.stat().st_mtime)
-        yield _Kept(folder, sum(item.bytes for item in inside), used_at)
+        with suppress(FileNotFoundError):  # a job that ended just now has cleared its own
+            # A job that opens a folder touches it: not every file system notes that files were read.
+            used_at = max([folder.stat().st_mtime, *(item.used_at for item in inside)])
+            yield _Kept(folder, sum(item.bytes for item in inside), used_at)

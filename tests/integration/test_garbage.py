@@ -157,15 +157,21 @@ def test_caches_keep_to_their_size_and_what_was_used_last(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes(100))
             grow_old(path, age_s)
+        grow_old(work / f"{number}", age_s)
     forgotten = work / "forgotten"
     forgotten.mkdir()
     grow_old(forgotten, 30 * DAY_S)
+    opened = work / "opened"
+    opened.mkdir()
+    (opened / "a.npz").write_bytes(b"")
+    grow_old(opened / "a.npz", 30 * DAY_S)  # as where no file system notes that it is read
+    (work / "listed, but gone").symlink_to(work / "nowhere")
 
     freed = collect(sessions, settings, blobs)
     assert freed["features"] == Freed(2, 200)
     assert sorted(path.stem for path in features.iterdir()) == ["1", "2"]
     assert freed["work"] == Freed(4, 300), "too much, and all but one older than a job at work leaves them"
-    assert [path.name for path in work.iterdir()] == ["2"]
+    assert {path.name for path in work.iterdir() if path.is_dir()} == {"2", "opened"}
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

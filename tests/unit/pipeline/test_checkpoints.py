@@ -60,6 +60,11 @@ def test_other_work_is_kept_for_a_week(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "key"]
 
 
+def test_other_work_that_ends_while_it_is_looked_at_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "listed, but gone").symlink_to(tmp_path / "nowhere")
+    Checkpoints(tmp_path, "key").once("piece", Piece())
+
+
 def test_the_key_depends_on_options_and_images() -> None:
     keys = {
         content_key({"seed": seed}, images)

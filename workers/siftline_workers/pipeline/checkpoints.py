@@ -35,10 +35,12 @@ class Checkpoints:
         """Also clears what ended runs left in `root`, after a week in which it may be of use."""
         self.folder = root / key
         self.folder.mkdir(parents=True, exist_ok=True)
-        os.utime(self.folder)  # reading is use, too
+        with suppress(FileNotFoundError):  # the same work has ended elsewhere just now
+            os.utime(self.folder)  # reading is use, too
         for other in root.iterdir():
-            if other != self.folder and time.time() - other.stat().st_mtime > _KEPT_S:
-                shutil.rmtree(other, ignore_errors=True)
+            with suppress(FileNotFoundError):  # other work, likewise
+                if other != self.folder and time.time() - other.stat().st_mtime > _KEPT_S:
+                    shutil.rmtree(other, ignore_errors=True)
 
     def once(self, name: str, compute: Callable[[], Mapping[str, NDArray[Any]]]) -> Arrays:
         """The arrays of `name`: read back if an earlier run finished them, else computed and kept."""
