@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from benchmarks.data import LabelledSplit, load_split, split_names
 from benchmarks.distillation import Forgetful
 from benchmarks.localisation import mask_of, per_region_overlap, pixel_auroc, resized_map
+from benchmarks.memory import subset
 from benchmarks.nearest import NearestNeighbour, image_score
 from siftline.imaging.tiles import join_tiles
 from siftline.schemas import CddOptions
@@ -217,14 +218,6 @@ def training_set(of: str, case: Case) -> NDArray[np.int64]:
     if of == "ours":
         return case.clean
     return np.sort(np.random.default_rng(0).permutation(n)[: len(case.clean)])
-
-
-def subset(features: PatchFeatures, chosen: NDArray[np.int64]) -> PatchFeatures:
-    """The chosen images alone, copied."""
-    return PatchFeatures.from_grids(
-        [features.ids[i] for i in chosen],
-        [features.of(int(i)).reshape(*features.grid(int(i)), -1) for i in chosen],
-    )
 
 
 def answered(method: str, data: TrainingSet, unseen: PatchFeatures, max_steps: int | None) -> Answers:
