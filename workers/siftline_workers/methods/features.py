@@ -91,8 +91,11 @@ class PatchFeatures:
 
         A process that has looked at every row once would otherwise seem to hold the whole file.
         """
-        if isinstance(self.patches, np.memmap) and isinstance(self.patches.base, mmap):
-            self.patches.base.madvise(MADV_DONTNEED)
+        mapped: object = self.patches
+        while isinstance(mapped, np.ndarray):  # `first` gives views of views
+            mapped = mapped.base
+        if isinstance(mapped, mmap):
+            mapped.madvise(MADV_DONTNEED)
 
     def grid(self, i: int) -> tuple[int, int]:
         """Rows and columns of image i's patch grid."""
