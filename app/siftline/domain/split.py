@@ -226,7 +226,7 @@ def _contamination(
         "tail": float(np.mean([tail_excess(z, weights) for z in scaled])),
         "asymmetry": float(np.mean([asymmetry(values, weights) for values in things.scales])),
     }
-    confirmed, cleared = (float(weights @ (things.truth == word)) / float(weights.sum()) for word in (1, 0))
+    confirmed, cleared = (float(weights[things.truth == word].sum() / weights.sum()) for word in (1, 0))
     shares = np.array([draw.share for draw in draws])
     # One confirmed anomaly is proof that there are any.
     evidence: Evidence = "strong" if confirmed > 0 else shown

@@ -165,3 +165,12 @@ def test_pooling_equals_scikit_learns_isotonic_regression() -> None:
     found = heeding(p, truth, scores, weights)
     np.testing.assert_allclose(found[~known], expected[~known], atol=1e-9)
     assert (found[known] == truth[known]).all()
+
+
+def test_no_share_of_a_set_that_was_judged_as_a_whole_exceeds_one() -> None:
+    for n in (1, 2, 9, 30):  # with 9 the sum of the weights in another order was a last bit above their sum
+        scores = ScoredImages(tuple(f"i{i:02d}" for i in range(n)), np.arange(n, dtype=np.float32))
+        for bad in (True, False):
+            found = decide(scores, {}, groups=[0] * n, decided=dict.fromkeys(scores.ids, bad)).contamination
+            assert 0 <= found.interval[0] <= found.estimate <= found.interval[1] <= 1
+            assert found.estimate == bad
