@@ -88,8 +88,8 @@ class DetectorModels(Generic[K]):
             return await self._loaded_once(detector_id)
         if time.monotonic() - entry.checked_at > BELIEVED_S:
             await self._check(detector_id, entry)
-        if self._entries.pop(detector_id, None) is entry:
-            self._entries[detector_id] = entry
+        if self._entries.get(detector_id) is entry:  # it may have been dropped and loaded anew meanwhile
+            self._entries[detector_id] = self._entries.pop(detector_id)
         return entry
 
     async def _check(self, detector_id: K, entry: _Entry) -> None:

@@ -57,7 +57,10 @@ class Network:
         self._idle: deque[Any] = deque()
 
     def __call__(self, tile: NDArray[np.uint8]) -> tuple[NDArray[np.float32], np.float32]:
-        request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+        try:
+            request = self._idle.pop()
+        except IndexError:  # asked first, another thread could take the last one in between
+            request = self._compiled.create_infer_request()
         request.infer({0: tile.reshape(self._shape)}, share_inputs=True)
         heat: NDArray[np.float32] = request.get_tensor(self._map).data[0].copy()
         score: np.float32 = request.get_tensor(self._score).data[0]

@@ -166,6 +166,27 @@ def test_what_is_loaded_goes_on_scoring_while_the_database_is_away(
     run(story)
 
 
+def test_one_loaded_anew_while_its_row_was_looked_at_is_kept(
+    run: Callable[..., None], shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector_id, may_look = uuid4(), threading.Event()
+    monkeypatch.setattr(models, "BELIEVED_S", -1.0)
+    monkeypatch.setattr(shelf, "load", lambda _: replace(a_detector()))
+    monkeypatch.setattr(shelf, "require", lambda _: may_look.wait(TEN_S))
+
+    async def story(kept: DetectorModels[UUID]) -> None:
+        await kept.warm(detector_id)
+        looking = asyncio.create_task(kept.warm(detector_id))
+        await asyncio.sleep(0.05)
+        kept.forget(detector_id)
+        await kept.warm(detector_id)
+        may_look.set()
+        await looking
+        assert kept.loaded == [detector_id]
+
+    run(story)
+
+
 def test_a_load_that_failed_is_tried_again_by_the_next_request(
     run: Callable[..., None], shelf: Shelf
 ) -> None:
