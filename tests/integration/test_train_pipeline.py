@@ -230,6 +230,15 @@ def test_a_cancelled_training_stops_and_its_successor_goes_on_where_it_stood(
 
 
 @on_sqlite
+def test_a_worker_whose_processor_counts_otherwise_does_not_go_on_with_anothers_training(
+    line: Line, method: MeanPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_in(line, line.ask(), "train", times=3)
+    monkeypatch.setattr(train, "search_precision", lambda: "another")
+    assert [point["step"] for point in trained(line)["curve"]] == [1, 2, 3, 4]
+
+
+@on_sqlite
 @pytest.mark.parametrize(("budget", "steps"), [({"max_steps": 2}, 2), ({"max_minutes": 1e-9}, 0)])
 def test_a_budget_ends_a_training_early_with_what_there_is(
     line: Line, method: MeanPatch, budget: dict[str, Any], steps: int

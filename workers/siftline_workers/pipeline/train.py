@@ -23,6 +23,7 @@ from siftline.store.session import now, reading
 from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.detectors import Budget, CurvePoint, TooFewImages, Trained, TrainingSet
 from siftline_workers.methods.features import PatchFeatures
+from siftline_workers.methods.neighbours import search_precision
 from siftline_workers.methods.onnx_export import Parity
 from siftline_workers.methods.pieces import Share
 from siftline_workers.pipeline import clean_set, detector_files, export, parts, training_order
@@ -129,6 +130,7 @@ def _checkpoints(job: RunningJob, order: Order, clean: CleanSet, lineage: Lineag
         # A worker of another make must not go on with this one's half-trained network.
         "code": lineage.code_version,
         "libraries": lineage.libraries,
+        "precision": str(search_precision()),
     }
     grouped = zip(clean.groups.ids, clean.groups.group.tolist(), strict=True)
     key = content_key(done_by, [f"{sha256} {group}" for sha256, group in grouped])
