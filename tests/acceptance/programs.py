@@ -18,7 +18,7 @@ Program = subprocess.Popen[bytes]
 
 CELERY = (
     *("-m", "celery", "-A", "tests.acceptance.sleepy_celery", "worker", "--pool=threads", "-c", "1"),
-    *("--without-gossip", "--without-mingle", "--loglevel=INFO"),
+    *("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"),
 )
 POLLER = ("-m", "tests.acceptance.sleepy_poller")
 
@@ -60,10 +60,10 @@ class Programs:
         return "\n".join(log.read_text() for log in sorted(self.folder.glob("program-*.log")))
 
 
-def stop(program: Program, *, with_signal: signal.Signals = signal.SIGTERM) -> int:
+def stop(program: Program, *, with_signal: signal.Signals = signal.SIGTERM, within_s: float = 20.0) -> int:
     """Ask it to go; its exit code."""
     program.send_signal(with_signal)
-    return program.wait(20)
+    return program.wait(within_s)
 
 
 def eventually(what: Callable[[], T], *, within_s: float = 30.0) -> T:

@@ -20,6 +20,7 @@ from siftline.store import jobs, workers
 from siftline.store.session import reading, transaction
 from tests.acceptance.programs import CELERY, Program, Programs, eventually, is_running, stop
 from tests.conftest import free_port, start_redis
+from tests.faults.network import Wire
 from tests.integration.job_steps import add_dataset, read, states
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -177,6 +178,23 @@ def test_a_worker_that_is_stopped_hands_its_job_on_at_once(production: Productio
     production.start_workers()
     eventually(succeeded(production, job_id))
     assert read(production.sessions, job_id).result == {"attempt": 1}
+
+
+def test_a_worker_goes_when_it_is_asked_although_redis_says_nothing(
+    production: Production, own_redis: OwnRedis
+) -> None:
+    wire = Wire(own_redis.port)
+    silent_later = {"redis_url": f"redis://127.0.0.1:{wire.port}/0"}
+    production.settings = production.settings.model_copy(update=silent_later)
+    (worker,) = production.start_workers()
+    job_id = production.enqueue(seconds=600)
+    eventually(lambda: production.is_at_work(job_id))
+    wire.hold()
+    try:
+        assert stop(worker, within_s=30) == 0
+        assert (production.state(job_id), read(production.sessions, job_id).attempt) == (JobState.QUEUED, 0)
+    finally:
+        wire.close()
 
 
 def test_a_job_goes_on_while_redis_restarts(production: Production, own_redis: OwnRedis) -> None:

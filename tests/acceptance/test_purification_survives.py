@@ -23,7 +23,7 @@ from tests.acceptance.programs import Program, Programs, eventually
 POLLER = ("-m", "siftline_workers.poller")
 CELERY = (
     *("-m", "celery", "-A", "siftline_workers.celery_app", "worker", "--pool=threads", "-c", "1"),
-    *("--without-gossip", "--without-mingle"),
+    *("--without-gossip", "--without-mingle", "--without-heartbeat"),
 )
 IMAGES, SCRATCHED = 60, 5
 KILLED_IN = ("extract", "neighbours", "funad")

@@ -27,6 +27,10 @@ TRANSPORT = {
     # Celery's defaults look for such deliveries only every 100 s or so.
     "unacked_restore_interval": 10,
     "unacked_restore_throttle": 1,
+    # For ever is the default: a broker that is silent would hold the loop that also has to end on SIGTERM.
+    # Four attempts of the command in hand and two of closing fit into the half minute that containers have.
+    "socket_timeout": 3.0,
+    "socket_connect_timeout": 3.0,
 }
 
 

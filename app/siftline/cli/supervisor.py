@@ -24,7 +24,7 @@ def worker_command(settings: Settings) -> list[str]:
         *(sys.executable, "-m", "celery", "--app", "siftline_workers.celery_app", "worker"),
         # A supervisor with one child process per job: a thread answers pings while a job runs.
         *("--pool", "threads", "--concurrency", "1", "--loglevel", "INFO"),
-        *("--without-gossip", "--without-mingle"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
 
 
