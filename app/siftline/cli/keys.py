@@ -1,7 +1,10 @@
 """`siftline key`: who may come in. With `--local` without a server, for when nobody has a key yet."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -12,9 +15,12 @@ from siftline.cli.database import LOCAL_USER, opened_database
 from siftline.cli.options import AsJson, Key, Url, connected
 from siftline.cli.output import out, print_json, say
 from siftline.cli.servers import DataDir, settings_from
-from siftline.client import DEFAULT_URL
+from siftline.client import DEFAULT_URL, Client
 from siftline.schemas import Key as ApiKey
 from siftline.schemas import KeyCreated, NewKey, RoleName, RotateKey
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 Local = Annotated[
     bool, typer.Option("--local", help="Work on this machine's database itself: no server, no key needed.")
@@ -45,17 +51,8 @@ def create(
     api_key: Key = None,
 ) -> None:
     """Make a key. It is printed this once and kept nowhere. With the first, nobody enters without one."""
-    if local:
-        from siftline.services import keys
-
-        settings = settings_from(data_dir=data_dir)
-        if settings.database_url is None:
-            say(f"In the database of {settings.data_dir.resolve()}")
-        with opened_database(settings, "siftline key create") as session:
-            created = keys.create(session, NewKey(name=name, role=role, workspace=workspace), by=LOCAL_USER)
-    else:
-        with connected(url, api_key) as client:
-            created = client.create_key(name, role, workspace)
+    with _keys("siftline key create", url, api_key, data_dir, local=local) as keys:
+        created = keys.create_key(name, role, workspace)
     _show(created, as_json=as_json)
 
 
@@ -68,14 +65,8 @@ def every(
     api_key: Key = None,
 ) -> None:
     """Show all keys ever made, newest first; never the keys themselves."""
-    if local:
-        from siftline.services import keys
-
-        with opened_database(settings_from(data_dir=data_dir)) as session:
-            found: Sequence[ApiKey] = keys.every(session)
-    else:
-        with connected(url, api_key) as client:
-            found = client.keys()
+    with _keys(None, url, api_key, data_dir, local=local) as keys:
+        found = keys.keys()
     if as_json:
         print_json(found)
     elif found:
@@ -97,14 +88,8 @@ def rotate(
     api_key: Key = None,
 ) -> None:
     """Give a key another secret, printed this once; the old one ends now, or after --grace."""
-    if local:
-        from siftline.services import keys
-
-        with opened_database(settings_from(data_dir=data_dir), "siftline key rotate") as session:
-            rotated = keys.rotate(session, key, RotateKey(grace_s=grace_s), by=LOCAL_USER)
-    else:
-        with connected(url, api_key) as client:
-            rotated = client.rotate_key(key, grace_s)
+    with _keys("siftline key rotate", url, api_key, data_dir, local=local) as keys:
+        rotated = keys.rotate_key(key, grace_s)
     _show(rotated, as_json=as_json)
 
 
@@ -117,15 +102,53 @@ def revoke(
     api_key: Key = None,
 ) -> None:
     """Make a key open nothing any more, within seconds."""
-    if local:
+    with _keys("siftline key revoke", url, api_key, data_dir, local=local) as keys:
+        keys.revoke_key(key)
+    say(f"Key {key} is revoked")
+
+
+@dataclass(frozen=True, slots=True)
+class _LocalKeys:
+    """What `Client` does with keys, without a server: by the services, in one transaction."""
+
+    session: "Session"
+
+    def create_key(self, name: str, role: RoleName, workspace: str | None) -> KeyCreated:
         from siftline.services import keys
 
-        with opened_database(settings_from(data_dir=data_dir), "siftline key revoke") as session:
-            keys.revoke(session, key, by=LOCAL_USER)
-    else:
+        new = NewKey(name=name, role=role, workspace=workspace)
+        return keys.create(self.session, new, by=LOCAL_USER)
+
+    def keys(self) -> Sequence[ApiKey]:
+        from siftline.services import keys
+
+        return keys.every(self.session)
+
+    def rotate_key(self, key_id: UUID, grace_s: float) -> KeyCreated:
+        from siftline.services import keys
+
+        return keys.rotate(self.session, key_id, RotateKey(grace_s=grace_s), by=LOCAL_USER)
+
+    def revoke_key(self, key_id: UUID) -> None:
+        from siftline.services import keys
+
+        keys.revoke(self.session, key_id, by=LOCAL_USER)
+
+
+@contextmanager
+def _keys(
+    action: str | None, url: str, api_key: str | None, data_dir: Path | None, *, local: bool
+) -> Iterator[Client | _LocalKeys]:
+    """The server's, or with `local` this machine's; an `action` that is done here is written into the log."""
+    if not local:
         with connected(url, api_key) as client:
-            client.revoke_key(key)
-    say(f"Key {key} is revoked")
+            yield client
+        return
+    settings = settings_from(data_dir=data_dir)
+    if action is not None and settings.database_url is None:
+        say(f"In the database of {settings.data_dir.resolve()}")
+    with opened_database(settings, action) as session:
+        yield _LocalKeys(session)
 
 
 def _show(created: KeyCreated, *, as_json: bool) -> None:
