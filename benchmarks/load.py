@@ -3,10 +3,11 @@
 python -m benchmarks.load [--clients 1 2 4 … 256] [--seconds 6] [--requests 20000]
 
 Starts `siftline serve` as users do, purifies and trains on real solar cells, then lets ever more clients,
-each with one request out at a time, score images, read lists and upload. Beside them somebody asks /healthz
-and /readyz twice a second. A client that is told to come back later (429 or 503) does so after half a second.
-Then one client again: is all as it was? Last, as many requests as an hour of CI brings, with the memory of
-the server looked at on the way. Clients are threads of this process and share the machine with the server.
+each with one request out at a time, score images, read lists and upload. Beside them a process of its own
+asks /healthz and /readyz twice a second. A client that is told to come back later (429 or 503) does so after
+half a second. Then one client again: is all as it was? Last, as many requests as an hour of CI brings, with
+the memory of the server looked at on the way. Clients are threads of this process and share the machine with
+the server.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from __future__ import annotations
 import argparse
 import http.client
 import itertools
+import json
 import os
 import random
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,7 +41,6 @@ from siftline.schemas import Detector
 
 TRAINED_ON, SCORED, UPLOADED = 60, 32, 4
 CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-PROBE_EVERY_S = 0.5
 LATER_S = 0.5
 REFUSED = frozenset({429, 503})
 KNEE = 1.1
@@ -62,6 +66,8 @@ class Step:
     bad: list[str] = field(default_factory=list)
     probes: dict[str, list[float]] = field(default_factory=dict)
     probes_refused: Counter[str] = field(default_factory=Counter)
+    server_busy: float = 0.0
+    """Processors that the server used."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -75,16 +81,17 @@ class Step:
     def line(self) -> str:
         p50, p95, p99 = (1000 * float(np.percentile(self.taken, p)) for p in (50, 95, 99))
         probes = "  ".join(
-            f"{1000 * max(taken):7.0f}{'!' if self.probes_refused[path] else ' '}"
+            f"{1000 * float(np.median(taken)):6.0f} {1000 * max(taken):6.0f}"
+            f"{'!' if self.probes_refused[path] else ' '}"
             for path, taken in self.probes.items()
         )
-        times = f"{p50:9.0f} {p95:9.0f} {p99:9.0f}"
-        return f"{self.clients:7} {self.rate:9.1f} {times} {self.refused:8} {len(self.bad):5}  {probes}"
+        rates = f"{self.clients:7} {self.rate:9.1f} {p50:9.0f} {p95:9.0f} {p99:9.0f}"
+        return f"{rates} {self.refused:8} {len(self.bad):5} {self.server_busy:6.2f}  {probes}"
 
 
 HEAD = (
-    f"{'clients':>7} {'answers/s':>9} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'refused':>8} {'bad':>5}"
-    "  slowest ms of /healthz, /readyz (!: not 200)"
+    f"{'clients':>7} {'answers/s':>9} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9}"
+    f" {'refused':>8} {'bad':>5} {'server':>6}  median and slowest ms of /healthz, of /readyz (!: not 200)"
 )
 
 
@@ -116,6 +123,15 @@ class Mix:
             fields.append(part.format("files", f'; filename="{number}.png"').encode() + image)
         body = b"".join(b"--b\r\n" + content + b"\r\n" for content in fields) + b"--b--\r\n"
         return Request("POST", "/datasets?purify=false", body, "multipart/form-data; boundary=b")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """On which server, and of what."""
+
+    netloc: str
+    mix: Mix
+    server: psutil.Process
 
 
 def sent(connection: http.client.HTTPConnection, request: Request) -> tuple[int, str | None]:
@@ -151,35 +167,36 @@ def client(netloc: str, mix: Mix, chance: random.Random, step: Step, goes_on: Ca
     connection.close()
 
 
-def probe(netloc: str, step: Step, over: threading.Event) -> None:
-    while not over.is_set():
-        for path in ("/healthz", "/readyz"):
-            connection = http.client.HTTPConnection(netloc, timeout=120)
-            began = time.perf_counter()
-            try:
-                status, _ = sent(connection, Request("GET", path))
-            except OSError:
-                status = 0
-            connection.close()
-            step.probes.setdefault(path, []).append(time.perf_counter() - began)
-            step.probes_refused[path] += status != 200
-        over.wait(PROBE_EVERY_S)
+@contextmanager
+def probed(netloc: str, step: Step) -> Iterator[None]:
+    """By a process of its own: a thread of this one would wait for the clients' turns, not for the server."""
+    command = [sys.executable, "-m", "benchmarks.probe", netloc]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as probing:
+        yield
+        said, _ = probing.communicate()
+    for path, took, status in json.loads(said):
+        step.probes.setdefault(path, []).append(took)
+        step.probes_refused[path] += status != 200
 
 
-def run_step(netloc: str, mix: Mix, clients: int, goes_on: Callable[[Step], Callable[[], bool]]) -> Step:
-    step, over = Step(clients), threading.Event()
-    probing = threading.Thread(target=probe, args=(netloc, step, over))
+def run_step(load: Load, clients: int, goes_on: Callable[[Step], Callable[[], bool]]) -> Step:
+    step = Step(clients)
     chances = [random.Random(f"{clients} {n}") for n in range(clients)]  # noqa: S311 - chance, not secrecy
     go_on = goes_on(step)
-    threads = [threading.Thread(target=client, args=(netloc, mix, chance, step, go_on)) for chance in chances]
-    began = time.perf_counter()
-    for thread in (probing, *threads):
-        thread.start()
-    for thread in threads:
-        thread.join()
-    step.seconds = time.perf_counter() - began
-    over.set()
-    probing.join()
+    threads = [
+        threading.Thread(target=client, args=(load.netloc, load.mix, chance, step, go_on))
+        for chance in chances
+    ]
+    with probed(load.netloc, step):
+        busy, began = sum(load.server.cpu_times()[:2]), time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        step.seconds = time.perf_counter() - began
+        step.server_busy = (sum(load.server.cpu_times()[:2]) - busy) / step.seconds
     return step
 
 
@@ -191,12 +208,12 @@ def for_seconds(seconds: float) -> Callable[[Step], Callable[[], bool]]:
     return goes_on
 
 
-def find_knee(netloc: str, mix: Mix, clients: Sequence[int], seconds: float) -> list[Step]:
-    run_step(netloc, mix, 2, for_seconds(seconds))  # loads the detector and whatever is loaded once
+def find_knee(load: Load, clients: Sequence[int], seconds: float) -> list[Step]:
+    run_step(load, 2, for_seconds(seconds))  # loads the detector and whatever is loaded once
     print(HEAD, flush=True)
     steps = []
     for count in (*clients, clients[0]):
-        steps.append(run_step(netloc, mix, count, for_seconds(seconds)))
+        steps.append(run_step(load, count, for_seconds(seconds)))
         print(steps[-1].line(), flush=True)
     return steps
 
@@ -217,7 +234,7 @@ def verdicts(steps: Sequence[Step]) -> list[str]:
     ]
 
 
-def memory_curve(netloc: str, mix: Mix, server: psutil.Process, requests: int) -> list[tuple[int, float]]:
+def memory_curve(load: Load, requests: int) -> list[tuple[int, float]]:
     """(answers so far, resident MiB) at twenty places."""
     curve: list[tuple[int, float]] = []
 
@@ -225,12 +242,12 @@ def memory_curve(netloc: str, mix: Mix, server: psutil.Process, requests: int) -
         def answer() -> bool:
             done = step.statuses.total()
             if done >= len(curve) * requests / 20:
-                curve.append((done, server.memory_info().rss / 2**20))
+                curve.append((done, load.server.memory_info().rss / 2**20))
             return done < requests
 
         return answer
 
-    step = run_step(netloc, mix, 16, goes_on)
+    step = run_step(load, 16, goes_on)
     print(f"\n{step.statuses.total()} requests of 16 clients in {step.seconds:.0f} s; bad: {len(step.bad)}")
     return curve
 
@@ -248,11 +265,11 @@ def main() -> None:
     nice = {"SIFTLINE_WORKER_NICE": "0"}  # the machine may be busy, and nothing trains while it is loaded
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), **nice) as url, Client(url) as api:
         detector = trained(api, paths[:TRAINED_ON], given)
-        target, netloc = Target(url, detector.id, images), urlsplit(url).netloc
-        mix, server = Mix(target, detector), target.server()
-        steps = find_knee(netloc, mix, given.clients, given.seconds)
+        target = Target(url, detector.id, images)
+        load = Load(urlsplit(url).netloc, Mix(target, detector), target.server())
+        steps = find_knee(load, given.clients, given.seconds)
         print(*verdicts(steps), f"load average {os.getloadavg()[0]:.1f}", sep="\n", flush=True)
-        curve = memory_curve(netloc, mix, server, given.requests)
+        curve = memory_curve(load, given.requests)
     print("answers so far  resident MiB")
     print(*(f"{done:14} {mib:13.0f}" for done, mib in curve), sep="\n")
 
