@@ -20,6 +20,8 @@ NETWORK = "test_efficientnet"  # timm's smallest: programs start often here, and
 BACKBONE = f"timm:{NETWORK}"
 WORKERS = 2
 DISK_MIB = 192
+JOB_SILENCE_S = 30.0
+"""Longer than a job needs to load on a busy machine."""
 GONE = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 """How a program may end that was asked to go: the last while it was still starting."""
 GOODBYE_S = 60.0
@@ -40,6 +42,7 @@ class Deployment:
             redis_url=f"redis://127.0.0.1:{self.wire.port}/0",
             port=free_port(),
             lease_s=lease_s,
+            job_silence_s=JOB_SILENCE_S,
             poll_s=0.2,
             sweep_s=0.5,
             cancel_grace_s=1.0,

@@ -95,6 +95,15 @@ def freeze_worker(there: Deployment, chance: Random) -> str | None:
     return None
 
 
+def freeze_child(there: Deployment, chance: Random) -> str | None:
+    """The process of a job stands still and nobody wakes it; its worker lives and keeps the lease."""
+    children = there.children()
+    if not children:
+        return NOTHING_TO_BREAK
+    send(chance.choice(children).pid, signal.SIGSTOP)
+    return None
+
+
 def fill_disk(there: Deployment, chance: Random) -> str | None:
     if there.disk is None or not there.disk.can_be_filled:
         return NOTHING_TO_BREAK
@@ -120,6 +129,7 @@ TROUBLES: Mapping[str, tuple[Fault, float]] = {
     "network to Redis cut": (cut_network, 1),
     "network to Redis silent": (hold_network, 1),
     "worker frozen beyond its lease": (freeze_worker, 2),
+    "job process frozen for ever": (freeze_child, 1),
     "disk full": (fill_disk, 1),
 }
 """What is no kill: happens beside the kills."""
