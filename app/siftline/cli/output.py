@@ -176,7 +176,7 @@ def summary(purified: Purified) -> list[str]:
     """Counts, contamination and cut in three lines."""
     counts, contamination = purified.counts, purified.contamination
     low, high = contamination.interval
-    doubt = " (uncertain: the estimators disagree)" if purified.cut.uncertain else ""
+    doubt = " (uncertain: look at the ranking rather than at the cut)" if purified.cut.uncertain else ""
     return [
         f"split          {counts.clean} clean, {counts.suspect} suspect; {counts.needs_review} need review",
         f"contamination  {contamination.estimate:.1%} (interval {low:.1%} to {high:.1%}), "

@@ -69,7 +69,7 @@ def settings_named_wrongly() -> Finding:
     if not unknown:
         return Finding(name="settings", state="ok", told="ok")
     told = f"{', '.join(unknown)}: there is no such setting"
-    return Finding(name="settings", state="warning", told=told, fix="Look the name up in the README's table.")
+    return Finding(name="settings", state="warning", told=told, fix="Look the name up in docs/settings.md.")
 
 
 def _disk(settings: Settings) -> Finding:
