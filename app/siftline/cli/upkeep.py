@@ -47,7 +47,7 @@ def _findings(data_dir: DataDir) -> Iterator[Finding]:
         settings = settings_from(data_dir=data_dir)
         blobs = open_blobs(settings, hasty=True)
     except SiftlineError as error:
-        fix = "Mend the variable; the README has a table of all."
+        fix = "Mend the variable; docs/settings.md has a table of all."
         yield Finding(name="settings", state="failure", told=error.detail, fix=fix)
         yield settings_named_wrongly()
         return
