@@ -248,7 +248,10 @@ def test_a_budget_ends_a_training_early_with_what_there_is(
 
 
 @on_sqlite
-def test_an_image_that_was_lost_is_named(line: Line, method: MeanPatch) -> None:
+@pytest.mark.parametrize("features", ["in the cache", "to be extracted"])
+def test_an_image_that_was_lost_is_named(line: Line, method: MeanPatch, features: str) -> None:
+    if features == "in the cache":
+        stopped_in(line, line.ask(), "train")
     for blob in line.settings.blobs_dir.rglob("*"):
         if blob.is_file():
             blob.unlink()

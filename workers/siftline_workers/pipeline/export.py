@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from siftline.domain.calibration import Calibration
+from siftline.domain.errors import Unprocessable
 from siftline.imaging import ImageLimits, decode_rgb
 from siftline.imaging.tiles import to_tiles
 from siftline.schemas import CalibrationCard
@@ -19,6 +20,7 @@ from siftline_workers.methods.onnx_export import Parity
 from siftline_workers.methods.seeding import Progress
 from siftline_workers.pipeline import detector_files
 from siftline_workers.pipeline.clean_set import CleanSet
+from siftline_workers.pipeline.extract import StoredImage
 
 CHECKED_TILES = 8
 
@@ -38,7 +40,7 @@ def write(
     """model.onnx, model.safetensors and calibration.json in `folder`.
 
     `on_progress` may raise to cancel. Raises ExportDiffers when the ONNX file does not compute what the
-    trained network does.
+    trained network does, Unprocessable when an image cannot be read.
     """
     tiles = _some_tiles(clean, side)
     parity = onnx_export.export(trained.module, side, folder / "model.onnx", tiles, on_progress)
@@ -58,12 +60,19 @@ def write(
 
 def _some_tiles(clean: CleanSet, side: int) -> NDArray[np.uint8]:
     """(T, side, side, 3) of the first images; as they come in the order of their hashes, of any images."""
-    tiles = (
-        tile
-        for image in clean.images
-        for tile in to_tiles(decode_rgb(image.open_bytes(), _NO_LIMITS, clean.tone), side)
-    )
+    tiles = (tile for image in clean.images for tile in to_tiles(_decoded(clean, image), side))
     return np.stack(list(islice(tiles, CHECKED_TILES)))
+
+
+def _decoded(clean: CleanSet, image: StoredImage) -> NDArray[np.uint8]:
+    """Training reads features from the cache, so this may be the first to miss an image."""
+    try:
+        return decode_rgb(image.open_bytes(), _NO_LIMITS, clean.tone)
+    except OSError as error:
+        image_id = clean.image_ids[image.image_id]
+        raise Unprocessable(
+            f"Image {image_id}: the stored file cannot be read.", image_id=str(image_id)
+        ) from error
 
 
 @torch.inference_mode()
