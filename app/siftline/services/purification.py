@@ -172,15 +172,17 @@ def describe_item(item: PurifiedItem, image: Image, version: int) -> schemas.Pur
 def histogram(session: Session, dataset_id: UUID, *, version: int | None, bins: int) -> schemas.Histogram:
     """Scores in equal steps. Raises NotFound, PurificationNotReady."""
     found = find(session, dataset_id, version)
-    scores = np.fromiter(purifications.scores(session, found.id), dtype=np.float64)
-    counts, edges = np.histogram(scores, bins=bins)
+    edges = np.histogram_bin_edges(purifications.score_range(session, found.id), bins).tolist()
+    counts = purifications.score_counts(
+        session, found.id, start=edges[0], step=edges[1] - edges[0], steps=bins
+    )
     return schemas.Histogram(
         dataset_id=dataset_id,
         version=found.version,
         cut=schemas.Cut.model_validate(found.cut),
         bins=[
             schemas.HistogramBin(lo=lo, hi=hi, count=count)
-            for lo, hi, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+            for lo, hi, count in zip(edges[:-1], edges[1:], counts, strict=True)
         ],
     )
 

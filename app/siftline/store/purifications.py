@@ -1,13 +1,13 @@
 """Purification versions: immutable, numbered per dataset, read by rank."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, insert, select, tuple_
+from sqlalchemy import Integer, Row, Select, case, cast, func, insert, select, tuple_
 from sqlalchemy.orm import Session, aliased, defer
 from uuid_utils.compat import uuid7
 
@@ -201,10 +201,27 @@ def item_of(session: Session, purification_id: UUID, image_id: UUID) -> Purified
     )
 
 
-def scores(session: Session, purification_id: UUID) -> Iterator[float]:
-    """All scores of a version, in no order."""
-    query = select(PurifiedItem.score).where(PurifiedItem.purification_id == purification_id)
-    return iter(session.scalars(query.execution_options(yield_per=10_000)))
+def score_range(session: Session, purification_id: UUID) -> tuple[float, ...]:
+    """The least and the largest score of a version; nothing of a version of no images."""
+    query = select(func.min(PurifiedItem.score), func.max(PurifiedItem.score))
+    found = session.execute(query.where(PurifiedItem.purification_id == purification_id)).one()
+    return tuple(score for score in found if score is not None)
+
+
+def score_counts(
+    session: Session, purification_id: UUID, *, start: float, step: float, steps: int
+) -> list[int]:
+    """How many scores of a version lie in each of so many steps from `start` on; the last takes its end in.
+
+    Counted where they are: to fetch a million took 10 s.
+    """
+    place = (PurifiedItem.score - start) / step
+    # SQLite may be built without `floor`, and PostgreSQL's cast rounds.
+    below = func.floor(place) if session.get_bind().dialect.name == "postgresql" else cast(place, Integer)
+    which = case((place >= steps, steps - 1), else_=cast(below, Integer)).label("which")
+    query = select(which, func.count()).where(PurifiedItem.purification_id == purification_id)
+    found: dict[int, int] = dict(session.execute(query.group_by("which")).all())
+    return [found.get(number, 0) for number in range(steps)]
 
 
 def moved(session: Session, before: UUID, after: UUID, *, verdict: str) -> Sequence[UUID]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
@@ -210,8 +211,9 @@ def test_the_histogram_counts_every_image_once(
     api: TestClient, sessions: sessionmaker[Session], dataset: dict[str, Any], image_ids: list[str]
 ) -> None:
     write_version(sessions, dataset["id"], image_ids, suspects=5)
-    body = api.get(f"/datasets/{dataset['id']}/purified/histogram", params={"bins": 6}).json()
-    assert len(body["bins"]) == 6
+    body = api.get(f"/datasets/{dataset['id']}/purified/histogram", params={"bins": 7}).json()
+    scores = [item["score"] for item in api.get(f"/datasets/{dataset['id']}/purified").json()["items"]]
+    assert [b["count"] for b in body["bins"]] == np.histogram(scores, bins=7)[0].tolist()
     assert sum(b["count"] for b in body["bins"]) == N
     assert body["bins"][0]["lo"] == pytest.approx(0.75)
     assert body["bins"][-1]["hi"] == pytest.approx(0.99)
