@@ -92,7 +92,8 @@ def decide(
     is no number.
     """
     _check(len(scores.ids), cost_ratio, prior, groups, cut_score)
-    # All is done in the order of the ids, so that the order of the input changes nothing.
+    # All is done in the order of the ids, so that the order of the input changes nothing, as long as the
+    # groups keep their numbers: the bootstrap draws things in the order of these.
     order = np.argsort(np.array(scores.ids, dtype=np.str_))
     things = _things(scores, signals, order, groups, decided or {})
     fit = fit_mixtures(things.scales, things.weights, things.truth)

@@ -85,7 +85,8 @@ def rank(
     students: StudentSubModel | None = None,
     share: Share = alone,
 ) -> Ranking:
-    """Score, fuse, split and explain. Deterministic; the order of the images changes nothing.
+    """Score, fuse, split and explain. Deterministic; the order of the images changes no score, only which
+    things the cut's bootstrap draws.
 
     Without a `basis` all images are their own. Of `earlier` images, those of the basis, no features are
     needed: `features` are the later ones'. LLBNAD's sub-models are memories unless `students` are given;
