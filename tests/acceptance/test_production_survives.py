@@ -166,6 +166,20 @@ def test_cancelling_frees_the_worker_for_the_next_job(production: Production, do
     assert not is_running(production.pids()[0])
 
 
+def test_a_job_that_stands_still_is_tried_again_and_given_up_in_the_end(production: Production) -> None:
+    impatient = {"job_silence_s": 2.0, "max_attempts": 2}
+    production.settings = production.settings.model_copy(update=impatient)
+    (worker,) = production.start_workers()
+    job_id = production.enqueue(seconds=600, does="sleep without a word")
+    eventually(lambda: production.state(job_id) == JobState.FAILED)
+    error = read(production.sessions, job_id).error
+    assert error is not None
+    assert error["code"] == "job-stalled"
+    assert states(production.sessions, job_id) == ["queued", "running", "queued", "running", "failed"]
+    assert not any(is_running(pid) for pid in production.pids())
+    assert stop(worker) == 0
+
+
 def test_a_worker_that_is_stopped_hands_its_job_on_at_once(production: Production) -> None:
     (worker,) = production.start_workers()
     job_id = production.enqueue(seconds=2.0)

@@ -130,40 +130,30 @@ def test_a_process_that_dies_is_tried_again_and_then_given_up(
 
 @on_sqlite
 @pytest.mark.parametrize("asked", [{"does": "sleep without a word"}, {"speed": 0}])
-def test_a_process_that_stands_still_is_ended_and_given_up_in_the_end(
+def test_a_process_that_stands_still_is_ended_and_says_where(
     sessions: sessionmaker[Session],
     settings: Settings,
     add: Callable[..., UUID],
     tmp_path: Path,
     asked: dict[str, object],
 ) -> None:
-    impatient = settings.model_copy(update={"job_silence_s": 2.0, "max_attempts": 1})
+    impatient = settings.model_copy(update={"job_silence_s": 0.5})
+    held = claim(sessions, add(seconds=60, **asked))
     with (tmp_path / "log").open("wb") as log:
         supervisor = Supervisor(impatient, sessions, "worker", silent, COMMAND, stderr=log)
-        job = finished(supervisor, sessions, job_id := add(seconds=60, **asked))
-    assert job.error is not None
-    assert (job.state, job.error["code"]) == ("failed", "job-stalled")
-    with transaction(sessions) as session:
-        assert jobs.history(session, job_id)[-1].reason == "it made no progress for 2 s"
-    assert " in work" in (tmp_path / "log").read_text(), "the log tells where it stood"
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_process_that_stands_still_is_tried_again(
-    sessions: sessionmaker[Session], settings: Settings, add: Callable[..., UUID]
-) -> None:
-    impatient = settings.model_copy(update={"job_silence_s": 0.2})
-    supervisor = Supervisor(impatient, sessions, "worker", silent, COMMAND)
-    job = finished(supervisor, sessions, job_id := add(does="sleep without a word", seconds=60))
-    assert (job.state, job.attempt, job.owner) == ("queued", 1, None)
-    assert states(sessions, job_id) == ["queued", "running", "queued"]
+        with supervisor.start(held.job_id, owner=held.owner, attempt=held.attempt) as child:
+            eventually((tmp_path / "diary").exists)
+            watch = Watch(supervisor, held, child, threading.Event())
+            watch.until_it_ends()
+    assert watch.how_it_ended() == "it made no progress for 0.5 s"
+    assert " in work" in (tmp_path / "log").read_text(), "each thread's stack"
 
 
 @on_sqlite
 def test_progress_is_a_sign_of_life_and_its_end_is_not(
     sessions: sessionmaker[Session], settings: Settings, add: Callable[..., UUID]
 ) -> None:
-    impatient = settings.model_copy(update={"job_silence_s": 1.5})
+    impatient = settings.model_copy(update={"job_silence_s": 2.5})
     held = claim(sessions, add())
     supervisor = Supervisor(impatient, sessions, "worker", silent)
     with subprocess.Popen(

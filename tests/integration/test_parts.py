@@ -9,12 +9,14 @@ from uuid import UUID
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.dispatch import silent
 from siftline.domain.jobs import JobKind, Lane, Work
 from siftline.settings import Settings
 from siftline.store import jobs, parts
+from siftline.store.models import JobPart
 from siftline.store.parts import Part
 from siftline.store.session import reading, transaction
 from siftline_workers.helping import help_next
@@ -28,6 +30,7 @@ from siftline_workers.pipeline.extract import extract
 from siftline_workers.pipeline.feature_cache import FeatureCache
 from siftline_workers.pipeline.helper import Helper
 from siftline_workers.running import RunningJob
+from tests.acceptance.programs import eventually
 from tests.integration.api.conftest import encoded, made, open_client
 from tests.integration.job_steps import add_job, claim, read
 
@@ -124,6 +127,28 @@ def test_a_helper_leaves_a_large_set_for_a_small_one_that_is_handed_in(
     with reading(job.sessions) as session:
         assert jobs.next_queued(session, HEAVY) == small
     assert extracted(job, lite) == []
+
+
+@SQLITE
+def test_a_helper_that_stands_still_is_ended_with_the_job(
+    sessions: sessionmaker[Session], settings: Settings
+) -> None:
+    held = claim(sessions, add_job(sessions))
+    with offered(sessions, held.job_id, 0):
+        pass
+    hung = Supervisor(settings, sessions, "helper", silent, ("-c", "import time; time.sleep(600)"))
+    helps = threading.Thread(target=help_next, args=(hung, HEAVY, threading.Event()))
+    helps.start()
+    eventually(lambda: taken_by(sessions, held.job_id) == ["helper"])
+    with transaction(sessions) as session:
+        jobs.succeed(session, held, {})
+    helps.join(30)
+    assert not helps.is_alive()
+
+
+def taken_by(sessions: sessionmaker[Session], job_id: UUID) -> list[str | None]:
+    with reading(sessions) as session:
+        return list(session.scalars(select(JobPart.taken_by).where(JobPart.job_id == job_id)))
 
 
 @contextmanager
