@@ -95,3 +95,11 @@ def test_nothing_on_a_kept_image_is_labelled_odd_and_it_stands_in_the_bank() -> 
     own = slice(int(features.offsets[29]), int(features.offsets[30]))
     assert labels(np.zeros(30, bool))[own].max() > 3
     assert labels(kept)[own].max() <= 0
+
+
+def test_a_set_that_was_rejected_as_a_whole_is_ranked_without_complaint(tmp_path: Path) -> None:
+    features = texture_images(6)
+    found = ranked(features, tmp_path, dict.fromkeys(features.ids, True))
+    assert np.isfinite(found.fused.scores.values).all()
+    assert set(found.split.verdict) == {"suspect"}
+    assert found.split.contamination.estimate == 1

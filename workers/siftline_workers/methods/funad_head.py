@@ -150,6 +150,8 @@ class HeadFit:
         in_bank |= self._kept & self.training
         if self.graph.barred is not None:
             in_bank &= ~self.graph.barred
+        if not in_bank.any():  # people rejected them all
+            return np.zeros(len(self._rows), np.float32)
         log_distance = np.log(self.graph.bank_distance(in_bank) + 1e-6)
         of_bank = np.repeat(in_bank, np.diff(self.graph.offsets))
         reference = log_distance[of_bank]
