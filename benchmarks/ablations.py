@@ -1,6 +1,7 @@
 """What a choice inside a signal is worth: alone, and in the fused ranking, with one choice changed at a time.
 
-python -m benchmarks.ablations [--what funad llbnad pool] [--splits 'magnetic_tile-rho10-*' ...] [--out FILE]
+python -m benchmarks.ablations [--what votes funad llbnad pool]
+    [--splits 'magnetic_tile-rho10-*' ...] [--out FILE]
 
 The pipeline's own methods on cached features; every other signal stays as it is in the pipeline. A line of
 --out is one variant on one split, kept as soon as it is measured and not done again. Seconds are CPU time.
@@ -15,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -99,20 +101,25 @@ def variants(stage: Stage, what: str) -> Iterator[tuple[str, Variant]]:
     elif what == "llbnad":
         for name, (repeats, subsets) in LLBNAD.items():
             yield name, lambda r=repeats, k=subsets: stage.llbnad(stage.graph, r, k)  # type: ignore[misc]  # no type for a default
+    elif what == "votes":
+        for count in range(1, len(stage.signals) + 1):
+            for names in combinations(stage.signals, count):
+                yield " + ".join(names), lambda names=names: {name: stage.signals[name] for name in names}  # type: ignore[misc]  # no type for a default
     else:
         for name, patches in POOL.items():
             yield name, lambda patches=patches: stage.llbnad(stage.graph_of(patches))  # type: ignore[misc]  # no type for a default
 
 
-def measured(stage: Stage, variant: Variant) -> dict[str, float]:
-    """AUROC of the changed signal, and of all signals fused with it."""
+def measured(stage: Stage, what: str, variant: Variant) -> dict[str, float]:
+    """AUROC of the changed signal, and of all signals fused with it; of `votes`, of those alone and alike."""
     truth = stage.case.split.anomalous
     stage.signals  # noqa: B018  # computed before the clock starts
     began = process_time()
     changed = variant()
     seconds = process_time() - began
     alone = next(iter(changed.values())).aligned_to(stage.groups.ids)
-    fused = fusion.fuse(stage.signals | changed, stage.groups).scores.values
+    voting, votes = (changed, {}) if what == "votes" else (stage.signals | changed, fusion.VOTES)
+    fused = fusion.fuse(voting, stage.groups, votes).scores.values
     return {
         "alone": float(roc_auc_score(truth, alone)),
         "fused": float(roc_auc_score(truth, fused)),
@@ -124,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--what", nargs="+", default=["funad", "llbnad", "pool"])
+    parser.add_argument("--what", nargs="+", default=["votes", "funad", "llbnad", "pool"])
     parser.add_argument("--splits", nargs="+", default=["*-rho10-*"], metavar="PATTERN")
     parser.add_argument("--cache", type=Path, default=Path("out/benchmark-cache"))
     parser.add_argument("--out", type=Path, default=Path("out/ablations.jsonl"))
@@ -139,7 +146,7 @@ def main() -> None:
             for label, variant in variants(stage, what):
                 if (name, what, label) in done:
                     continue
-                rows.append({"split": name, "what": what, "variant": label} | measured(stage, variant))
+                rows.append({"split": name, "what": what, "variant": label} | measured(stage, what, variant))
                 with given.out.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
     print_tables([row for row in rows if row["what"] in given.what])
