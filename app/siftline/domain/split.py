@@ -40,7 +40,7 @@ Verdict = Literal["clean", "suspect"]
 _DRAWS = 40  # bootstrap draws: enough for an 80 % interval
 _TAIL_SHARE = 0.02  # of a set without evidence of contamination: the most that the tail rule drops
 _TAIL_PRIOR = 0.01
-_TRUSTED = 60  # things; probabilities of smaller sets are marked uncertain (methods-reference 4.5)
+_TRUSTED = 60  # things; probabilities of smaller sets are marked uncertain
 
 
 @dataclass(frozen=True, slots=True)

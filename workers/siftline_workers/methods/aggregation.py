@@ -1,7 +1,7 @@
 """CDD's cross-domain part: what students of other domains draw of an image, merged into one target.
 
-After Liu, Wang, Leng and Zhang (arXiv 2508.18007); own code. How drawings merge is not known to us: see
-methods-reference 3.3 for the choices.
+After Liu, Wang, Leng and Zhang (arXiv 2508.18007); own code. How drawings merge is not known to us:
+`siftline.schemas.CddOptions` names the choices.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Frozen backbones: which network, which layers, which grid. A fingerprint names the outcome.
 
 Deviation from FUN-AD: its release resizes to 256 and crops the middle 224, which never looks at a part's
-rim; we resize straight to 224. Of the papers' features: `dino-b8` is FUN-AD's (methods-reference 1.1),
-`dinov2-b14` the two fused targets that LLBNAD's release distils (2.1), `wrn50` the teacher of RD and CDD
-(3.2) with its two middle taps.
+rim; we resize straight to 224. Of the papers' features: `dino-b8` is FUN-AD's, `dinov2-b14` the two
+fused targets that LLBNAD's release distils, `wrn50` the teacher of RD and CDD with its two middle taps.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Cross-domain distillation, the training: domain students teach a global student what is normal.
 
-After Liu, Wang, Leng and Zhang (arXiv 2508.18007), who have released no code; own code, after
-methods-reference 3.4. Each epoch: (1) one student a domain learns to redraw the teacher's features of its own
-images but the most suspect; (2) the global student learns from the teacher too, but of suspect images what
-students of *other* domains redraw: they never met this image's anomaly, so what they draw is closer to
+After Liu, Wang, Leng and Zhang (arXiv 2508.18007), who have released no code, and whose abstract is all that
+was available; own code. Each epoch: (1) one student a domain learns to redraw the teacher's features of its
+own images but the most suspect; (2) the global student learns from the teacher too, but of suspect images
+what students of *other* domains redraw: they never met this image's anomaly, so what they draw is closer to
 normal. Suspect is what other domains' students drew worst in the last epoch; in the first, they alone learn.
 Without aggregation the global student learns from the teacher alone: plain reverse distillation.
 
@@ -54,7 +54,7 @@ Maps = list[Tensor]
 
 @dataclass(frozen=True, slots=True)
 class CddOptions:
-    """As `siftline.schemas.CddOptions` documents them. What the paper leaves open: methods-reference 3.3."""
+    """As `siftline.schemas.CddOptions` documents them: what the abstract leaves open."""
 
     aggregation: bool = True
     domains: int = 3

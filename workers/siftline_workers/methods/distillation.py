@@ -2,7 +2,7 @@
 
 After Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding" (CVPR 2022, arXiv
 2201.10703); own code. What the student has never seen it cannot redraw: where teacher and student differ,
-there is an anomaly. All sizes follow from the teacher's `feature_info` by one rule (methods-reference 3.2):
+there is an anomaly. All sizes follow from the teacher's `feature_info` by one rule:
 the deepest three stages of at most 1,024 channels; a stage is brought to the next one's size by one stride-2
 convolution with the next one's channels; the bottleneck is the teacher's following stage, at half the size.
 For WideResNet-50-2 these are RD4AD's shapes.

@@ -2,7 +2,7 @@
 
 After Im, Son and Hong, "FUN-AD: Fully Unsupervised Learning for Anomaly Detection with Noisy Training Data"
 (WACV 2025, arXiv 2411.16110), sections on the iteratively re-constructed memory bank and mutual smoothness;
-own code, nothing copied. Departures, each argued in methods-reference 1.7 or measured in benchmarks/LOG.md:
+own code, nothing copied. Departures, argued here or measured in benchmarks/LOG.md:
 - Labels come from a robust scale of the whole set (the release's minimum and maximum of a batch always find
   an anomaly), and stay soft: the log distance itself, by squared error, as MeDS distils its memories
   (Safarov et al., ICML 2026, arXiv 2605.26676). Hard labels at a threshold ranked worse on every

@@ -1,4 +1,4 @@
-"""FUN-AD by the release's own rules, for comparison (methods-reference 1.2 to 1.6); own code.
+"""FUN-AD by the release's own rules, for comparison; own code.
 
 As released: the bank is rebuilt at every step from a random half of the images whose largest patch score is
 below .5 of the range, squared distances are scaled by the minimum and maximum of the batch (so every batch

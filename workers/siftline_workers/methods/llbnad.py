@@ -2,9 +2,9 @@
 
 After Zhang et al., "LLBNAD" (SMC 2025, arXiv 2508.07441), section "subset scoring"; own code. A sub-model
 is a memory, the patches of its subset, or a distillation student trained on it (students.py), which is the
-paper's way. What differs from the release, and why, is in methods-reference
-2.6: scores travel with ids (the release joins by position and trains on other images than it chose), an
-image's own subset never scores it, and sub-models are put on one scale before they are averaged.
+paper's way. What differs from the release: scores travel with ids (the release joins by position and trains
+on other images than it chose), an image's own subset never scores it, and sub-models are put on one scale
+before they are averaged.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Built once; after that every statistic on frozen features (any fold's, any bag's, any purified bank's
 distance) is a look-up: a minimum over the entries whose image is in the bank. The pool searched is a
-bounded *random* one: greedy farthest-first selection takes up contaminated patches 16-41 times too often
-(methods-reference 5.4). Own image and near-duplicates are left out, so no image is its own evidence. Cost
-is linear in images.
+bounded *random* one: greedy farthest-first selection takes up contaminated patches 16 to 41 times too often
+("What Memory Composition Does Not Tell Us About AD", 2026, says so). Own image and near-duplicates are left
+out, so no image is its own evidence. Cost is linear in images.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 After Zhang et al. (SMC 2025, arXiv 2508.07441); own code. The release trains a small Dinomaly on each subset;
 here it is the student of reverse distillation that also is CDD's domain student. Brief on purpose: models
-learn what is frequent first, and an anomaly of the subset itself should not be learned at all
-(methods-reference 2).
+learn what is frequent first, and an anomaly of the subset itself should not be learned at all.
 """
 
 from __future__ import annotations
