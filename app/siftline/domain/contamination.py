@@ -178,13 +178,15 @@ def _em(
 ) -> tuple[float, tuple[float, float]]:
     """Share, mean and spread of the odd part beside a `normal` density that stays."""
     total, share = float(mass.sum()), 0.1
+    decided, confirmed = ~np.isnan(known), bool((known == 1).any())
     for _ in range(150):
         above = share * _density(z, *odd)
         p = above / (above + (1 - share) * normal + 1e-300)
-        p = np.where(np.isnan(known), p, known)
-        if float(mass @ p) < 0.5 and not (known == 1).any():  # less than half a thing is left above
+        p[decided] = known[decided]
+        odd_things = float(mass @ p)
+        if odd_things < 0.5 and not confirmed:  # less than half a thing is left above
             break
-        before, share = share, min(float(mass @ p) / total, _MOST)
+        before, share = share, min(odd_things / total, _MOST)
         mean, width = _moments(z, mass * p)
         odd = (max(mean, 1.0), max(width, 0.3))
         if abs(share - before) < 1e-5:

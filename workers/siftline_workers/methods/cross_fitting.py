@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from siftline.domain.randomness import image_keys
 from siftline_workers.methods.near_duplicates import NearDuplicates
-from siftline_workers.methods.seeding import image_keys
 
 
 def folds_with_later_ones(

@@ -16,12 +16,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from siftline.domain.randomness import image_keys
 from siftline.domain.scores import ScoredImages
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph
 from siftline_workers.methods.parallel import for_each_long
 from siftline_workers.methods.pooling import pool_images, robust_z
-from siftline_workers.methods.seeding import Progress, ignore_progress, image_keys
+from siftline_workers.methods.seeding import Progress, ignore_progress
 
 SubModel = Callable[[NDArray[np.bool_], Progress], NDArray[np.float32]]
 """(N,) members -> (patches,) scores by a model of the members alone."""

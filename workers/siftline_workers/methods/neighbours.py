@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from siftline.domain.randomness import image_keys
 from siftline.domain.scores import ImageId
 from siftline_workers.methods.features import PatchFeatures, float32
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.parallel import for_each
-from siftline_workers.methods.seeding import Progress, ignore_progress, image_keys, image_rng, shuffled
+from siftline_workers.methods.seeding import Progress, ignore_progress, image_rng, shuffled
 
 NEIGHBOURS = 32  # images a patch's list names
 _BLOCK = 65_536  # rows of the graph looked at together: its masks stay small for any set

@@ -1,13 +1,13 @@
-"""Randomness that follows the image, not its place in the list: permuting the input permutes the output."""
+"""What is drawn from an image's own key: orders and generators. And what tells how far a method is."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from siftline.domain.randomness import image_keys
 from siftline.domain.scores import ImageId
 
 Progress = Callable[[float], None]
@@ -16,13 +16,6 @@ Progress = Callable[[float], None]
 
 def ignore_progress(_share: float) -> None:
     """For callers that do not watch."""
-
-
-def image_keys(ids: Sequence[ImageId], seed: int, purpose: str) -> NDArray[np.uint64]:
-    """(N,) one uniform 64-bit key per image, the same wherever the image stands in the list."""
-    salt = f"{seed}/{purpose}/".encode()
-    digests = (hashlib.blake2b(salt + i.encode(), digest_size=8).digest() for i in ids)
-    return np.frombuffer(b"".join(digests), dtype=np.uint64)
 
 
 def shuffled(ids: Sequence[ImageId], seed: int, purpose: str) -> NDArray[np.int64]:

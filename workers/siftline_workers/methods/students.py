@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from siftline.domain.randomness import image_keys
 from siftline.imaging.tiles import join_tiles
 from siftline_workers.methods.distillation import Stages, Student, anomaly_map, distance, new_student
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.learner import Learner, drawn
-from siftline_workers.methods.seeding import Progress, image_keys
+from siftline_workers.methods.seeding import Progress
 
 _BATCH = 16
 _LEARNING_RATE = 5e-3

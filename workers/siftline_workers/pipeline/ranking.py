@@ -35,7 +35,7 @@ from siftline_workers.pipeline.graph import Grouped, grouped, neighbour_graph
 from siftline_workers.pipeline.learned import Evidence, place_scores, pseudo_label_scores
 from siftline_workers.pipeline.stages import Progress, Stages, part
 
-VERSION = 11
+VERSION = 12
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
 SHARES = {
@@ -85,8 +85,7 @@ def rank(
     students: StudentSubModel | None = None,
     share: Share = alone,
 ) -> Ranking:
-    """Score, fuse, split and explain. Deterministic; the order of the images changes no score, only which
-    things the cut's bootstrap draws.
+    """Score, fuse, split and explain. Deterministic, and the order of the images changes nothing.
 
     Without a `basis` all images are their own. Of `earlier` images, those of the basis, no features are
     needed: `features` are the later ones'. LLBNAD's sub-models are memories unless `students` are given;
