@@ -61,12 +61,16 @@ def test_a_dearer_miss_drops_more_but_never_more_than_half() -> None:
     assert dropped[0] <= dropped[1] <= dropped[2] <= 180
 
 
-def test_permuting_the_images_changes_nothing() -> None:
-    values = np.concatenate([_skewed(150, 7), [25.0] * 5])
+def test_permuting_the_images_and_numbering_the_things_anew_changes_nothing() -> None:
+    values = np.concatenate([_skewed(150, 7), [18.0, 20, 21, 23, 25, 25, 25]])
+    things = np.arange(len(values)) // 2
     scores = _scores(values)
     order = np.random.default_rng(0).permutation(len(values))
     permuted = ScoredImages(tuple(scores.ids[i] for i in order), scores.values[order])
-    one, other = decide(scores, {}), decide(permuted, {})
+    numbered_anew = np.random.default_rng(1).permutation(things.max() + 1)[things[order]]
+    one = decide(scores, {}, groups=things.tolist())
+    other = decide(permuted, {}, groups=numbered_anew.tolist())
+    assert one.contamination.evidence != "none"
     assert (other.p_anomalous == one.p_anomalous[order]).all()
     assert other.cut == one.cut
     assert other.contamination == one.contamination
