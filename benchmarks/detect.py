@@ -13,8 +13,6 @@ stopped and taken up; clean sets are kept in --cache. Then: the table, means ove
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
 import re
 import tempfile
@@ -23,7 +21,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import numpy as np
@@ -36,6 +33,7 @@ from benchmarks.data import LabelledSplit, load_split, split_names
 from benchmarks.distillation import Forgetful
 from benchmarks.localisation import mask_of, per_region_overlap, pixel_auroc, resized_map
 from benchmarks.memory import subset
+from benchmarks.meter import Cost, Meter
 from benchmarks.nearest import NearestNeighbour, image_score
 from siftline.imaging.tiles import join_tiles
 from siftline.schemas import CddOptions
@@ -63,31 +61,6 @@ METHODS = ("nearest", "funad", *DISTILLED)
 PRESET = preset_named("lite")
 
 Maps = list[NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Of training."""
-
-    cpu_s: float
-    peak_mib: float
-    """Of the whole process, with the features of both parts."""
-
-
-class Meter:
-    """Begun when it is made."""
-
-    def __init__(self) -> None:
-        gc.collect()
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # else what scoring freed counts for the next method
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        self._began = process_time()
-
-    def cost(self) -> Cost:
-        cpu_s = process_time() - self._began
-        peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        assert peak is not None  # noqa: S101  # Linux has it
-        return Cost(round(cpu_s, 1), round(int(peak[1]) / 1024))
 
 
 @dataclass(frozen=True, slots=True)
