@@ -65,8 +65,11 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def predict(self, patches: NDArray[np.float16]) -> NDArray[np.float32]:
-        """(P,): the pseudo-label the patches (P, dim) would get, in robust standard deviations."""
-        predicted: NDArray[np.float32] = self(self.prepared(patches)).numpy()
+        """(P,): the pseudo-label the patches (P, dim) would get, in robust standard deviations.
+
+        Held within what labels can be: far from all that it saw, what a head says runs off to either side.
+        """
+        predicted: NDArray[np.float32] = self(self.prepared(patches)).clamp(*_LABEL_RANGE).numpy()
         return predicted
 
 
