@@ -208,7 +208,7 @@ def _shift(low: float, middle: float, high: float, wanted: float) -> float:
 def evidence_of(gains: Sequence[float]) -> Evidence:
     """What the gains of a second part on resampled things say together.
 
-    A lognormal is only nearly right: of the odd ends of 81 clean sets, real ones and parts of them, up to
+    A lognormal is only nearly right: of the odd ends of 45 clean sets (real ones, and parts of them) up to
     .42 of the resampled sets gained more than the bar; of 27 contaminated ones at least .5, but for one
     (benchmarks/LOG.md). The textbook calls 10 very strong.
     """
