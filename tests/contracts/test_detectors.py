@@ -3,10 +3,9 @@
 import hashlib
 import inspect
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import elpv_dataset
 import numpy as np
@@ -25,24 +24,11 @@ from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.onnx_export import TOLERANCE, export
 from siftline_workers.pipeline.extract import StoredImage, extract
 from siftline_workers.pipeline.feature_cache import FeatureCache
+from tests.memory_keeper import MemoryKeeper
 
 LITE = PRESETS["lite"]
 STEPS = 8
 CELLS = Path(elpv_dataset.__file__).parent / "data"
-
-
-@dataclass
-class MemoryKeeper:
-    """Keeps in memory, copies in and out: what a killed process would find on disk."""
-
-    kept: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
-
-    def load(self, name: str) -> Mapping[str, NDArray[Any]] | None:
-        arrays = self.kept.get(name)
-        return None if arrays is None else {key: array.copy() for key, array in arrays.items()}
-
-    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.kept[name] = {key: np.array(array) for key, array in arrays.items()}
 
 
 class Killed(Exception):

@@ -1,6 +1,6 @@
 """Cross-domain distillation with a tiny teacher on made-up pictures."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,29 +20,11 @@ from siftline_workers.methods.detectors import Budget, TooFewImages, Trained, Tr
 from siftline_workers.methods.distillation import stages_of
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.near_duplicates import NearDuplicates
+from tests.memory_keeper import MemoryKeeper
 
 TINY = replace(custom("test_efficientnet"), side=64)
 N = 18
 SHORT = {"epochs": 2, "batch": 6, "domains": 2, "trim": 0.2}
-
-
-class Memory(dict[str, Mapping[str, NDArray[Any]]]):
-    """A keeper."""
-
-    def load(self, name: str) -> Mapping[str, NDArray[Any]] | None:
-        return self.get(name)
-
-    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self[name] = {key: np.array(array) for key, array in arrays.items()}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads in small products wait for each other when the machine has other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +57,7 @@ Train = Callable[..., Trained]
 def train(weights: Path) -> Train:
     def run(data: TrainingSet, options: Mapping[str, Any] = SHORT, **changes: Any) -> Trained:
         given: dict[str, Any] = {
-            "seed": 0, "budget": Budget(), "keeper": Memory(), "on_progress": lambda _share: None,
+            "seed": 0, "budget": Budget(), "keeper": MemoryKeeper(), "on_progress": lambda _share: None,
         }  # fmt: skip
         return CDD.train(data, TINY, weights, options, **(given | changes))
 
@@ -116,15 +98,14 @@ def test_killed_and_resumed_is_as_undisturbed_bit_for_bit(
     train: Train, share: float, data: TrainingSet, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cdd_training, "_SAVE_EVERY_S", 0.0)
-    keeper = Memory()
+    keeper = MemoryKeeper()
 
     def kill(done: float) -> None:
-        if done > share:
+        if done > share and keeper:  # progress is told within a piece, too, before anything is kept
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         train(data, keeper=keeper, on_progress=kill)
-    assert keeper
     seen: list[float] = []
     resumed = train(data, keeper=keeper, on_progress=seen.append)
     assert same_bits(resumed, trained)
@@ -134,7 +115,7 @@ def test_killed_and_resumed_is_as_undisturbed_bit_for_bit(
 def test_a_finished_training_that_died_before_it_was_told_is_not_done_again(
     train: Train, data: TrainingSet, trained: Trained
 ) -> None:
-    keeper = Memory()
+    keeper = MemoryKeeper()
     train(data, keeper=keeper)
     seen: list[float] = []
     assert same_bits(train(data, keeper=keeper, on_progress=seen.append), trained)

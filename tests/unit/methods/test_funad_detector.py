@@ -1,13 +1,10 @@
 """FUN-AD's detector when its time is short, on made-up patches."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
 
 from siftline_workers.methods.backbones import PRESETS
 from siftline_workers.methods.detectors import Budget, Trained, TrainingSet
@@ -17,34 +14,16 @@ from siftline_workers.methods.funad_detector_head import HeadOptions, HeadTraini
 from siftline_workers.methods.llbnad import subsets_of
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.methods.seeding import ignore_progress
+from tests.memory_keeper import MemoryKeeper
 from tests.unit.methods.synthetic import SIDE, texture_images
 
 SEED, STEPS = 3, 23
-
-
-class Memory(dict[str, Mapping[str, NDArray[Any]]]):
-    """A keeper."""
-
-    def load(self, name: str) -> Mapping[str, NDArray[Any]] | None:
-        return self.get(name)
-
-    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self[name] = {key: np.array(array) for key, array in arrays.items()}
 
 
 def out_after(steps: int) -> Callable[[], bool]:
     """Time that is over once it was asked for so often: it is, after every step."""
     asked = iter(range(1, steps))
     return lambda: next(asked, None) is None
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As heads train, so that sums are the same to the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +33,13 @@ def data() -> TrainingSet:
 
 
 @pytest.fixture(scope="module")
-def kept() -> Memory:
+def kept() -> MemoryKeeper:
     """What `hurried` left with its keeper."""
-    return Memory()
+    return MemoryKeeper()
 
 
 @pytest.fixture(scope="module")
-def hurried(data: TrainingSet, kept: Memory) -> Trained:
+def hurried(data: TrainingSet, kept: MemoryKeeper) -> Trained:
     return FUNAD.train(
         data, replace(PRESETS["lite"], grid=SIDE), None, {}, seed=SEED, budget=Budget(None, out_after(STEPS)),
         keeper=kept, on_progress=ignore_progress,
@@ -69,13 +48,13 @@ def hurried(data: TrainingSet, kept: Memory) -> Trained:
 
 @pytest.mark.usefixtures("hurried")
 def test_heads_that_calibrate_take_the_course_that_the_final_one_was_cut_on(
-    data: TrainingSet, kept: Memory
+    data: TrainingSet, kept: MemoryKeeper
 ) -> None:
     """With its steps as the whole of theirs, their rate had fallen to zero where its had hardly begun to."""
     others = subsets_of(data.groups, 5, 0, SEED + 1) != 0
     sample = draw(data, SIDE, SEED, ignore_progress)
-    seen = of_images(sample, others, Memory(), seed=SEED, name="alone", on_progress=ignore_progress)
-    alone = Memory()
+    seen = of_images(sample, others, MemoryKeeper(), seed=SEED, name="alone", on_progress=ignore_progress)
+    alone = MemoryKeeper()
     head = HeadTraining(seen, HeadOptions(), alone, seed=SEED, name="alone")
     head.run(out_after(STEPS), lambda _step: None)
     assert kept["fold-0"]["step"].tolist() == kept["final"]["step"].tolist() == [STEPS, True]

@@ -1,12 +1,8 @@
 """The release's rules, each against a plain restatement."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from siftline_workers.methods.funad_faithful import (
     FaithfulOptions,
@@ -15,24 +11,14 @@ from siftline_workers.methods.funad_faithful import (
     bank_distance,
     scaled,
 )
-
-
-class Kept:
-    def __init__(self) -> None:
-        self.arrays: dict[str, Mapping[str, NDArray[Any]]] = {}
-
-    def load(self, name: str) -> Mapping[str, NDArray[Any]] | None:
-        return self.arrays.get(name)
-
-    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.arrays[name] = {key: np.array(array) for key, array in arrays.items()}
+from tests.memory_keeper import MemoryKeeper
 
 
 def tiles(n: int = 12) -> torch.Tensor:
     return torch.randn(n, 16, 6, generator=torch.Generator().manual_seed(1)).half()
 
 
-def training(kept: Kept, steps: int = 25, n: int = 12) -> FaithfulTraining:
+def training(kept: MemoryKeeper, steps: int = 25, n: int = 12) -> FaithfulTraining:
     options = FaithfulOptions(steps=steps, batch=5, learning_rate=1e-3)
     return FaithfulTraining(tiles(n), 4, options, kept, seed=7, name="f")
 
@@ -64,7 +50,7 @@ def test_no_positives_give_a_number() -> None:
 
 
 def test_a_killed_training_goes_on_to_the_same_weights() -> None:
-    whole, kept = training(Kept()), Kept()
+    whole, kept = training(MemoryKeeper()), MemoryKeeper()
     whole.run(lambda: False, lambda _step: None)
 
     def kill(step: int) -> None:
@@ -82,14 +68,14 @@ def test_a_killed_training_goes_on_to_the_same_weights() -> None:
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_fewer_tiles_than_a_batch_still_train(n: int) -> None:
-    few = training(Kept(), steps=3, n=n)
+    few = training(MemoryKeeper(), steps=3, n=n)
     few.run(lambda: False, lambda _step: None)
     assert few.step == 3
     assert all(np.isfinite(point.loss) for point in few.curve)
 
 
 def test_time_that_is_over_leaves_one_step() -> None:
-    hurried = training(Kept())
+    hurried = training(MemoryKeeper())
     hurried.run(lambda: True, lambda _step: None)
     assert hurried.step == 1
     assert hurried.done
@@ -97,7 +83,7 @@ def test_time_that_is_over_leaves_one_step() -> None:
 
 def test_the_score_is_the_largest_probability_of_the_map() -> None:
     with torch.inference_mode():
-        maps, scores = training(Kept()).scorer.eval()(tiles().float())
+        maps, scores = training(MemoryKeeper()).scorer.eval()(tiles().float())
     assert maps.shape == (12, 4, 4)
     assert torch.equal(scores, maps.flatten(1).amax(1))
     assert float(maps.min()) > 0

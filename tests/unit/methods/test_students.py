@@ -1,14 +1,12 @@
 """Distillation students as LLBNAD's sub-models."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from siftline_workers.methods import llbnad
@@ -27,15 +25,6 @@ STAGES = Stages(indices=(0, 1, 2), channels=(4, 6, 8), sides=(16, 8, 4), bottlen
 GRID = 4
 N = 12
 ODD = 11  # carries a corner like no other
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads in small products wait for each other when the machine has other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
