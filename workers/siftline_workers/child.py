@@ -151,7 +151,9 @@ def what_to_say_of(error: Exception) -> SiftlineError:
     no_torch_memory = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     if isinstance(error, MemoryError) or no_cuda_memory or no_torch_memory:
         return OutOfResources("The worker ran out of memory. A smaller dataset or backbone needs less.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # Libraries that write by themselves (safetensors) keep the system's words, but not its error.
+    full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+    if any(words in str(error) for words in full):
         return OutOfResources(
             "The worker's disk is full. Free some space in the data folder and run it again."
         )
