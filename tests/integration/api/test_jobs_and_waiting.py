@@ -28,17 +28,16 @@ def created(api: TestClient) -> dict[str, Any]:
     return made(api, ("a.png", png(1)))
 
 
-def claimed(sessions: Sessions, job_id: str) -> Claim:
-    with transaction(sessions) as session:
-        job = jobs.claim(session, UUID(job_id), "worker", lease_s=60)
-        assert job is not None
-        return Claim(job.id, "worker", job.attempt)
+def claimed(session: Session, job_id: str) -> Claim:
+    job = jobs.claim(session, UUID(job_id), "worker", lease_s=60)
+    assert job is not None
+    return Claim(job.id, "worker", job.attempt)
 
 
 def failed(sessions: Sessions, job_id: str) -> None:
-    held = claimed(sessions, job_id)
+    """Taken and failed in one transaction: whoever listens sees one change, however the threads fall."""
     with transaction(sessions) as session:
-        jobs.fail(session, held, OutOfResources("Needs 9 GB."))
+        jobs.fail(session, claimed(session, job_id), OutOfResources("Needs 9 GB."))
 
 
 def in_a_moment(work: Callable[[], object], seconds: float = 0.4) -> threading.Timer:
@@ -50,8 +49,8 @@ def in_a_moment(work: Callable[[], object], seconds: float = 0.4) -> threading.T
 def test_a_running_job_tells_stage_progress_and_time_left(
     api: TestClient, sessions: Sessions, created: dict[str, Any]
 ) -> None:
-    held = claimed(sessions, created["job"]["id"])
     with transaction(sessions) as session:
+        held = claimed(session, created["job"]["id"])
         jobs.report(session, held, "extract", 0.25)
         started = datetime.fromtimestamp(time.time() - 30, UTC)
         jobs.get(session, held.job_id).started_at = started
@@ -103,7 +102,8 @@ def test_cancelling_a_queued_job_ends_it_and_cancelling_a_finished_one_is_a_conf
 def test_cancelling_a_running_job_asks_its_worker(
     api: TestClient, sessions: Sessions, created: dict[str, Any]
 ) -> None:
-    claimed(sessions, created["job"]["id"])
+    with transaction(sessions) as session:
+        claimed(session, created["job"]["id"])
     answer = api.post(f"/jobs/{created['job']['id']}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
 
