@@ -21,6 +21,13 @@ def show(report: Report) -> str:
     return "\n".join(lines)
 
 
+def keep_logs(folder: Path, where: Path) -> None:
+    where.mkdir(parents=True, exist_ok=True)
+    for log in folder.glob("program-*.log"):
+        shutil.copy(log, where)
+    print(f"logs of all programs: {where}\n")  # noqa: T201 - what it is for
+
+
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     options.add_argument("--kills", type=int, default=300)
@@ -30,7 +37,9 @@ def main() -> None:
     options.add_argument("--lease", type=float, default=6.0, metavar="S")
     options.add_argument("--patience", type=float, default=900.0, metavar="S")
     options.add_argument("--repeat", type=int, default=1000, help="at most so many versions, and detectors")
-    options.add_argument("--keep", type=Path, help="folder for the logs; kept")
+    options.add_argument(
+        "--keep", type=Path, help="folder for the logs, which are kept anyway when something broke"
+    )
     given = options.parse_args()
     plan = Plan(
         given.seed,
@@ -41,14 +50,13 @@ def main() -> None:
         patience_s=given.patience,
         repeat=given.repeat,
     )
-    folder = Path(tempfile.mkdtemp(prefix="siftline-faults-"))
+    folder, held = Path(tempfile.mkdtemp(prefix="siftline-faults-")), False
     try:
         report = run(folder, plan, own_disk=True)
+        held = not report.broken
     finally:
-        if given.keep is not None:
-            given.keep.mkdir(parents=True, exist_ok=True)
-            for log in folder.glob("program-*.log"):
-                shutil.copy(log, given.keep)
+        if given.keep is not None or not held:
+            keep_logs(folder, given.keep or folder.with_name(f"{folder.name}-logs"))
         shutil.rmtree(folder, ignore_errors=True)
     machine = f"{os.cpu_count()} processors, load average {os.getloadavg()[0]:.1f}"
     print(f"seed {plan.seed}, {machine}\n\n{show(report)}")  # noqa: T201 - what it is for
