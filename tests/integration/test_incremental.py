@@ -126,6 +126,12 @@ def test_a_batch_is_built_on_the_last_full_version(
     ranks = api.get(f"/datasets/{line.dataset_id}/purified", params={"version": 2}).json()["items"]
     assert {item["image_id"] for item in ranks} >= set(diff["added"])
 
+    line.purify(seed=1)
+    (new,) = settings.work_dir.glob(f"*/basis.{line.dataset_id}")  # the old one went when the new had landed
+    assert not kept.parent.exists()
+    assert list(settings.work_dir.rglob("neighbours-*.npz")) == [new.parent / kept.name]
+    assert not list(settings.work_dir.glob("*/job.*"))
+
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_versions_point_to_their_basis(api: TestClient, sessions: sessionmaker[Session]) -> None:

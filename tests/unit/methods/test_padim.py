@@ -112,3 +112,12 @@ def test_what_is_kept_was_fitted_to_all_and_is_judged_by_what_was_not() -> None:
     weight = 40 / (40 + 16)
     expected = weight * maps.mean(0) + (1 - weight) * maps.mean((0, 1))
     assert fitted.mean.numpy()[padim.places_of(6, 6)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_models_are_kept_by_half_and_come_back_to_the_last_bit() -> None:
+    models = padim.fitted(texture_images(12), NearDuplicates(tuple(map(str, range(12))), np.arange(12)))
+    kept = models.arrays()
+    again = padim.PlaceModels.from_arrays(kept)
+    assert kept["upper"].size == models.whitening.size * 13 // 24, "the triangles of 12 by 12"
+    for name in ("fold", "mean", "whitening"):
+        assert getattr(again, name).tobytes() == getattr(models, name).tobytes()

@@ -106,3 +106,28 @@ def test_a_run_that_ends_and_clears_up_does_not_disturb_another_of_the_same_work
     kept = mine.load("last")
     assert kept is not None
     assert kept["x"].tolist() == [0, 1, 2]
+
+
+def test_what_a_run_did_not_use_goes_and_whoever_is_at_it_saves_it_anew(tmp_path: Path) -> None:
+    for name in ("read", "not-read"):
+        Checkpoints(tmp_path, "key").once(name, Piece())
+    (tmp_path / "key" / "killed.0.tmp").write_bytes(b"half")
+    (tmp_path / "key" / "basis.of-somebody").touch()
+    run, other = Checkpoints(tmp_path, "key"), Checkpoints(tmp_path, "key")
+    run.once("read", Piece())
+    run.once("new", Piece())
+    run.keep_used()
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "basis.of-somebody",
+        "new.npz",
+        "read.npz",
+    ]
+    assert int(other.once("not-read", Piece())["rounds"]) == 1
+
+
+def test_a_scratch_file_needs_no_folder(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "key")
+    checkpoints.clear()
+    with checkpoints.scratch() as file:
+        file.write(b"on its way")
+        assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from siftline_workers.methods.funad_head import FunadOptions
 from siftline_workers.methods.near_duplicates import NearDuplicates
 from siftline_workers.pipeline import descriptions
 from siftline_workers.pipeline.checkpoints import Checkpoints
-from siftline_workers.pipeline.descriptions import Basis
+from siftline_workers.pipeline.descriptions import Basis, Descriptions
 from siftline_workers.pipeline.ranking import SHARES, Ranking, RankOptions, rank
 from siftline_workers.pipeline.stages import Stages
 from tests.unit.methods.synthetic import picked, texture_images
@@ -34,11 +34,17 @@ def grown_set(*again: int) -> PatchFeatures:
 
 
 def updated(
-    features: PatchFeatures, folder: Path, decided: dict[str, bool] | None = None, *, basis: int = BEFORE
+    features: PatchFeatures,
+    folder: Path,
+    decided: dict[str, bool] | None = None,
+    *,
+    basis: int = BEFORE,
+    earlier: Descriptions | None = None,
 ) -> Ranking:
     """As the job does it; `folder` holds what earlier calls kept."""
     first = Basis(basis, Checkpoints(folder, "basis"))
-    earlier = descriptions.kept(first, features.ids) if basis < features.n_images else None
+    if earlier is None and basis < features.n_images:
+        earlier = descriptions.kept(first, features.ids)
     new = picked(features, [*range(basis, features.n_images)]) if earlier else features
     stages, run = Stages(SHARES, lambda _stage, _share: None), Checkpoints(folder, "run")
     ranking = rank(new, RankOptions(), run, stages, decided, basis=first, earlier=earlier)
@@ -61,6 +67,11 @@ def test_an_update_says_the_same_whatever_was_kept_and_trains_nothing(tmp_path: 
     assert (one.fused.scores.values == other.fused.scores.values).all()
     assert (one.heat == other.heat).all()
     assert one.split.verdict == other.split.verdict
+    first_part = Basis(BEFORE, Checkpoints(tmp_path / "kept", "basis"))
+    earlier = descriptions.kept(first_part, features.ids)
+    first_part.pieces.clear()  # another job of the dataset has landed on another basis in this moment
+    third = updated(features, tmp_path / "kept", earlier=earlier)
+    assert (one.fused.scores.values == third.fused.scores.values).all()
     whole = updated(features, tmp_path / "whole", basis=AFTER)
     assert (
         set(one.fused.scores.ranking()[:2]) == set(whole.fused.scores.ranking()[:2]) == set(features.ids[:2])
@@ -79,9 +90,12 @@ def test_another_decision_on_the_basis_trains_anew_and_without_the_rejected(tmp_
     trained = models(tmp_path)
     updated(features, tmp_path, {features.ids[-1]: True})
     assert models(tmp_path) == trained, "nothing was trained on the image that was rejected"
+    updated(features, tmp_path, {features.ids[1]: False})
+    anew = models(tmp_path) - trained
+    assert [name[:5] for name in anew] == ["funad"], "a kept image is no news to the models of places"
     rejected = {features.ids[0]: True}
     one, other = updated(features, tmp_path, rejected), updated(features, tmp_path / "new", rejected)
-    assert len(models(tmp_path)) == 4
+    assert len(models(tmp_path) - anew) == 4
     assert (one.fused.scores.values == other.fused.scores.values).all()
 
 

@@ -13,7 +13,9 @@ One pass for sums, one for scores: linear in images, and no search.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +69,19 @@ class PlaceModels:
     mean: NDArray[np.float32]
     """(F, C, d)"""
     whitening: NDArray[np.float32]
-    """(F, C, d, d): rows times these have unit covariance."""
+    """(F, C, d, d) upper triangular: rows times these have unit covariance."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """To be kept: of the triangles what is not zero, half of all bytes."""
+        upper = np.triu_indices(self.whitening.shape[-1])
+        return {"fold": self.fold, "mean": self.mean, "upper": self.whitening[:, :, *upper]}
+
+    @classmethod
+    def from_arrays(cls, kept: Mapping[str, NDArray[Any]]) -> PlaceModels:
+        d = kept["mean"].shape[-1]
+        whitening = np.zeros((*kept["mean"].shape, d), np.float32)
+        whitening[:, :, *np.triu_indices(d)] = kept["upper"]
+        return cls(kept["fold"], kept["mean"], whitening)
 
 
 @dataclass(frozen=True, slots=True)

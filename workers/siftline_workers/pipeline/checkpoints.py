@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 from zipfile import BadZipFile
 
@@ -34,6 +35,7 @@ class Checkpoints:
     def __init__(self, root: Path, key: str) -> None:
         """Also clears what ended runs left in `root`, after a week in which it may be of use."""
         self.folder = root / key
+        self._used: set[str] = set()
         self.folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # the same work has ended elsewhere just now
             os.utime(self.folder)  # reading is use, too
@@ -56,12 +58,14 @@ class Checkpoints:
         try:
             # Opened here, because numpy leaves a torn file open behind its error.
             with (self.folder / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                return {key: kept[key] for key in kept.files}
+                arrays = {key: kept[key] for key in kept.files}
         except FileNotFoundError:
             return None
         except (ValueError, OSError, BadZipFile, EOFError):
             # A disk that was full or lost power may leave a torn file behind; the piece is simply done again.
             return None
+        self._used.add(name)
+        return arrays
 
     def has(self, name: str) -> bool:
         """Whether `name` was saved, without reading it."""
@@ -71,6 +75,7 @@ class Checkpoints:
         """Replaces what was saved under `name` before."""
         # Not by the process id: in two containers that share the folder it may be the same.
         unfinished = self.folder / f"{name}.{uuid4().hex}.tmp"
+        self._used.add(name)
         while True:
             # Another run of the same work may have ended and cleared the folder, or does while this writes.
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +86,17 @@ class Checkpoints:
                     os.fsync(file.fileno())
                 unfinished.replace(self.folder / f"{name}.npz")
                 return
+
+    def scratch(self) -> IO[bytes]:
+        """A file without a name on the same disk: it is gone when it is closed, or with the process."""
+        # Not in the folder, which another dataset's job may be removing.
+        return tempfile.TemporaryFile(dir=self.folder.parent)
+
+    def keep_used(self) -> None:
+        """Remove what this process neither read nor saved. Whoever is still at it saves it anew."""
+        for path in self.folder.glob("*.*"):
+            if path.suffix == ".tmp" or (path.suffix == ".npz" and path.stem not in self._used):
+                path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

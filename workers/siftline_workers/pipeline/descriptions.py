@@ -6,11 +6,9 @@ it, run by run, and of a set that has grown only the later images' features are 
 
 from __future__ import annotations
 
-import tempfile
 import weakref
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +33,23 @@ class Basis:
     """What follows from them alone: of use to every set that begins with them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """What rows and sketches are taken by."""
+
+    fitted: Projection
+    scale: NDArray[np.float32]
+
+
 class Descriptions:
     """Of the first images of a set, one run after the other.
 
     Rows are in a mapped file without a name: a large set must not fill the memory.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this object
+    def __init__(self, basis: Basis, space: _Space) -> None:
+        self.space = space
+        self._file = basis.pieces.scratch()
         weakref.finalize(self, self._file.close)
         self._grids: list[NDArray[np.int32]] = []
         self._sketches: list[NDArray[np.float32]] = []
@@ -74,9 +81,10 @@ class Descriptions:
 
 def kept(basis: Basis, ids: tuple[ImageId, ...]) -> Descriptions | None:
     """Of the basis, the first of the images `ids`, as earlier runs left them; None unless they left all."""
-    if basis.pieces.load("projection") is None or basis.pieces.load("scale") is None:
+    axes, scale = basis.pieces.load("projection"), basis.pieces.load("scale")
+    if axes is None or scale is None:
         return None
-    found = Descriptions(basis.pieces.folder)
+    found = Descriptions(basis, _space(axes, scale))
     for start in range(0, basis.images, _IMAGES_A_RUN):
         run = basis.pieces.load(_name(start))
         if run is None:
@@ -89,17 +97,18 @@ def described(
     features: PatchFeatures, basis: Basis, earlier: Descriptions | None, *, seed: int, progress: Progress
 ) -> Descriptions:
     """Of all images. `features` are those of all, or of all that are not among the `earlier` ones."""
-    fitted, scale = _fitted(features, basis, seed)
-    out = earlier or Descriptions(basis.pieces.folder)
+    # The space that the earlier ones were read with: its pieces may be gone by now, and `features` are not
+    # those it was fitted to.
+    out = earlier or Descriptions(basis, _fitted(features, basis, seed))
     before = len(out.ids)
     n, known = before + features.n_images, basis.images
 
     def run(start: int, stop: int) -> Arrays:
         watch = part(progress, start / n, stop / n)
         first, last = start - before, stop - before
-        rows = _projected(features, fitted, first, last, part(watch, 0.0, 0.6))
+        rows = _projected(features, out.space.fitted, first, last, part(watch, 0.0, 0.6))
         drawn = near_duplicates.sketches(
-            features, scale, first, last, seed=seed, on_progress=part(watch, 0.6, 1.0)
+            features, out.space.scale, first, last, seed=seed, on_progress=part(watch, 0.6, 1.0)
         )
         features.let_go()
         return {"rows": rows, "grids": features.grids[first:last], "sketches": drawn}
@@ -112,7 +121,7 @@ def described(
     return out
 
 
-def _fitted(features: PatchFeatures, basis: Basis, seed: int) -> tuple[Projection, NDArray[np.float32]]:
+def _fitted(features: PatchFeatures, basis: Basis, seed: int) -> _Space:
     """Kept, so that a resumed run's pieces are of the same space to the last bit, on whatever machine."""
 
     def fit() -> Arrays:
@@ -122,9 +131,11 @@ def _fitted(features: PatchFeatures, basis: Basis, seed: int) -> tuple[Projectio
     def measure() -> Arrays:
         return {"scale": near_duplicates.channel_scale(features.first(basis.images), seed)}
 
-    axes = basis.pieces.once("projection", fit)
-    scale: NDArray[np.float32] = basis.pieces.once("scale", measure)["scale"]
-    return Projection(mean=axes["mean"], matrix=axes["matrix"]), scale
+    return _space(basis.pieces.once("projection", fit), basis.pieces.once("scale", measure))
+
+
+def _space(axes: Arrays, scale: Arrays) -> _Space:
+    return _Space(Projection(mean=axes["mean"], matrix=axes["matrix"]), scale["scale"])
 
 
 def _projected(

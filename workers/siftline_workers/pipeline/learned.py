@@ -8,7 +8,7 @@ trained anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,21 +42,23 @@ class Evidence:
     looked_up: Callable[[Progress], tuple[NeighbourGraph, ScoredImages]]
     """Its graph, and the scores that its first memory bank is chosen by: asked for when a head is trained."""
 
-    def name(self, signal: str, **options: int) -> str:
-        """Of the piece: what people decided is not in the key of the basis."""
-        said = {"kept": self.kept.tolist(), "barred": self.barred.tolist(), **options}
-        return f"{signal}-{content_key(said, ())[:12]}"
-
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
     name: str
+    heeds: Callable[[Evidence], tuple[NDArray[np.bool_], ...]]
+    """What of people's decisions its models depend on: the rest must not make it train anew."""
     train: Callable[[Evidence, Progress], Arrays]
     """What is kept of the models: their `fold` (n,) among it."""
     score: Callable[[Arrays, PatchFeatures, NDArray[np.int64], int, Progress], NDArray[np.float32]]
     """By such models, with folds of all images (N,), the patches of those from a position on."""
     apart: Callable[[NDArray[np.bool_], Progress], NDArray[np.float32]]
     """(patches,) of some images (N,), by a model trained on all others."""
+
+    def piece(self, evidence: Evidence, options: Mapping[str, int]) -> str:
+        """Its name: what people decided is not in the key of the basis."""
+        heeded = [said.tolist() for said in self.heeds(evidence)]
+        return f"{self.name}-{content_key({'heeded': heeded, **options}, ())[:12]}"
 
 
 def place_scores(every: Evidence, first: Evidence, *, seed: int, progress: Progress) -> PlaceScores:
@@ -66,18 +68,18 @@ def place_scores(every: Evidence, first: Evidence, *, seed: int, progress: Progr
         models = padim.fitted(
             evidence.features, evidence.groups, barred=evidence.barred, seed=seed, on_progress=watch
         )
-        return {"fold": models.fold, "mean": models.mean, "whitening": models.whitening}
+        return models.arrays()
 
     def score(
         kept: Arrays, features: PatchFeatures, fold: NDArray[np.int64], start: int, watch: Progress
     ) -> NDArray[np.float32]:
-        models = PlaceModels(kept["fold"], kept["mean"], kept["whitening"])
+        models = PlaceModels.from_arrays(kept)
         return padim.patch_scores(features, models, fold, start, seed=seed, on_progress=watch)
 
     def apart(images: NDArray[np.bool_], _watch: Progress) -> NDArray[np.float32]:
         return padim.scored_apart(every.features, images, every.barred, seed=seed)
 
-    signal = _Signal("padim", train, score, apart)
+    signal = _Signal("padim", lambda evidence: (evidence.barred,), train, score, apart)
     rows = _scored(signal, every, first, seed=seed, progress=progress)
     return PlaceScores(ScoredImages(every.features.ids, pool_images(rows, every.features.offsets)), rows)
 
@@ -112,7 +114,7 @@ def pseudo_label_scores(
             every.features, graph, images, warm_start, kept=every.kept, seed=seed, on_progress=watch
         )
 
-    signal = _Signal("funad", train, score, apart)
+    signal = _Signal("funad", lambda evidence: (evidence.kept, evidence.barred), train, score, apart)
     rows = _scored(signal, every, first, seed=seed, progress=progress, **ranked_by)
     return FunadScores(ScoredImages(every.features.ids, pool_images(rows, every.features.offsets)), rows)
 
@@ -130,7 +132,7 @@ def _scored(
             rows = signal.score(models, first.features, models["fold"], 0, part(progress, 0.6, 0.9))
             return models | {"rows": rows}
 
-        return first.pieces.once(first.name(signal.name, **options), make)
+        return first.pieces.once(signal.piece(first, options), make)
 
     piece = made()
     if first.features is every.features:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +12,10 @@ from sqlalchemy.orm import Session
 from siftline.domain.errors import Unprocessable
 from siftline.schemas import PurifyOptions
 from siftline.settings import Settings
-from siftline.store import purifications, receipts
+from siftline.store import purifications, receipts, work
 from siftline.store.purifications import NewItem, NewVersion
 from siftline.store.session import now, reading
+from siftline.store.work import Use
 from siftline_workers.methods.backbones import Backbone, find_weights
 from siftline_workers.methods.cdd import CDD
 from siftline_workers.methods.distillation import stages_of
@@ -57,7 +57,7 @@ def run(job: RunningJob) -> None:
     stages = Stages(_shares(options), job.report)
     with stages.stage("load"):
         found, backbone, growth = _loaded(job, options)
-    basis, checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)
+    basis, checkpoints = _kept(job, options, backbone, found, growth)
     offers = parts.of_extraction(job, found, backbone)
     with stages.stage("extract") as progress, parts.offered(job, offers):
         own = 1.0 if options.submodels == "memory" else 0.5
@@ -88,6 +88,7 @@ def run(job: RunningJob) -> None:
         told = {} if growth is None else growth.described(len(items))
         job.succeed(lambda session: _write(session, job, version, items) | told)
     checkpoints.clear()
+    _keep_only(basis.pieces, job)
 
 
 def _shares(options: PurifyOptions) -> dict[str, float]:
@@ -101,7 +102,7 @@ def students_of(job: RunningJob, progress: Progress) -> tuple[StudentPieces, Che
     options = PurifyOptions.model_validate(job.params)
     found, backbone, growth = _loaded(job, options)
     students = _students(options, found, backbone, job.settings, progress)
-    checkpoints = _kept(options, backbone, found, growth, job.settings.work_dir)[1]
+    checkpoints = _kept(job, options, backbone, found, growth)[1]
     pieces = None if students is None else as_planned(students, checkpoints)
     return None if pieces is None else (pieces, checkpoints)
 
@@ -143,7 +144,7 @@ def _basis(
 
 
 def _kept(
-    options: PurifyOptions, backbone: Backbone, found: DatasetImages, growth: Growth | None, work_dir: Path
+    job: RunningJob, options: PurifyOptions, backbone: Backbone, found: DatasetImages, growth: Growth | None
 ) -> tuple[Basis, Checkpoints]:
     """Where the pieces are that follow from the basis alone, for later runs, and where those of this run."""
     ids = [image.image_id for image in found.stored]
@@ -158,7 +159,19 @@ def _kept(
     }
     basis = content_key(made_by, ids[:images])
     done_by = {"basis": basis, "options": options.model_dump(mode="json"), "decided": dict(found.decided)}
-    return Basis(images, Checkpoints(work_dir, basis)), Checkpoints(work_dir, content_key(done_by, ids))
+    pieces, own = (Checkpoints(job.settings.work_dir, key) for key in (basis, content_key(done_by, ids)))
+    work.note(pieces.folder, Use.BASIS, job.dataset_id)
+    work.note(own.folder, Use.JOB, job.dataset_id)
+    return Basis(images, pieces), own
+
+
+def _keep_only(pieces: Checkpoints, job: RunningJob) -> None:
+    """A later update is built on the basis of this version alone; another job that is still at an earlier one
+    makes again what it misses.
+    """
+    pieces.keep_used()
+    work.note(pieces.folder, Use.BASIS, job.dataset_id)  # another dataset may have let it go meanwhile
+    work.let_go(job.settings.work_dir, job.dataset_id, use=Use.BASIS, but=pieces.folder)
 
 
 def _version(

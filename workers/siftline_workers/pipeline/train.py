@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 from siftline.domain.calibration import Calibration, calibrate
 from siftline.domain.errors import Unprocessable
 from siftline.schemas import CalibrationCard, Lineage
-from siftline.store import artifacts, detectors
+from siftline.store import artifacts, detectors, work
 from siftline.store.blobs_open import open_blobs
 from siftline.store.session import now, reading
+from siftline.store.work import Use
 from siftline_workers.methods.backbones import Backbone
 from siftline_workers.methods.detectors import Budget, CurvePoint, TooFewImages, Trained, TrainingSet
 from siftline_workers.methods.features import PatchFeatures
@@ -134,7 +135,9 @@ def _checkpoints(job: RunningJob, order: Order, clean: CleanSet, lineage: Lineag
     }
     grouped = zip(clean.groups.ids, clean.groups.group.tolist(), strict=True)
     key = content_key(done_by, [f"{sha256} {group}" for sha256, group in grouped])
-    return Checkpoints(job.settings.work_dir, key)
+    keeper = Checkpoints(job.settings.work_dir, key)
+    work.note(keeper.folder, Use.JOB, job.dataset_id)
+    return keeper
 
 
 def _trained(
@@ -195,7 +198,7 @@ def _thinned(curve: Sequence[CurvePoint], points: int) -> list[CurvePoint]:
 def _folder(job: RunningJob) -> Iterator[Path]:
     """For the artifacts before they are rows. After a kill the next attempt removes it, or a week does."""
     folder = job.settings.work_dir / f"artifacts-{job.id}"
-    folder.mkdir(exist_ok=True)
+    work.note(folder, Use.JOB, job.dataset_id)
     try:
         yield folder
     finally:

@@ -1,0 +1,49 @@
+"""What a dataset needs no more goes, unless another one needs it."""
+
+from pathlib import Path
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from siftline.store import work
+from siftline.store.work import Use
+
+OURS, OTHERS = uuid7(), uuid7()
+
+
+def noted(folder: Path, use: Use, *datasets: UUID) -> Path:
+    for dataset_id in datasets:
+        work.note(folder, use, dataset_id)
+    folder.mkdir(exist_ok=True)
+    (folder / "piece.npz").write_bytes(b"x")
+    return folder
+
+
+def test_a_basis_goes_when_a_later_one_has_landed_and_a_job_in_hand_keeps_its_own(tmp_path: Path) -> None:
+    noted(tmp_path / "old", Use.BASIS, OURS)
+    new, job = noted(tmp_path / "new", Use.BASIS, OURS), noted(tmp_path / "job", Use.JOB, OURS)
+    work.let_go(tmp_path, OURS, use=Use.BASIS, but=new)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job", "new"]
+    work.let_go(tmp_path, OURS)
+    assert not new.exists()
+    assert not job.exists()
+
+
+def test_what_another_dataset_needs_stays_until_it_lets_it_go(tmp_path: Path) -> None:
+    shared, network = noted(tmp_path / "shared", Use.BASIS, OURS, OTHERS), noted(tmp_path / "n", Use.JOB)
+    assert work.owners(shared) == {OURS, OTHERS}
+    work.let_go(tmp_path, OURS)
+    assert work.owners(shared) == {OTHERS}
+    assert (shared / "piece.npz").exists()
+    work.let_go(tmp_path, OTHERS)
+    assert not shared.exists()
+    assert (network / "piece.npz").exists(), "what nobody noted is nobody's to remove"
+
+
+def test_a_folder_that_was_removed_may_be_noted_again_and_removed_twice(tmp_path: Path) -> None:
+    folder = noted(tmp_path / "a", Use.BASIS, OURS)
+    work.remove(folder)
+    work.remove(folder)
+    assert list(tmp_path.iterdir()) == []
+    work.note(folder, Use.BASIS, OURS)
+    assert work.owners(folder) == {OURS}
