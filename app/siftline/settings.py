@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from siftline.domain.jobs import Lane
@@ -12,6 +12,17 @@ GIB = 1024**3
 MIB = 1024**2
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 BucketFolder = Annotated[str, Field(pattern=rf"^{BUCKET}(/[^/\x00-\x1f\x7f%?#\\]+)*/?$")]
+
+
+def _there(secret: SecretStr) -> SecretStr:
+    """Without the line end of a file. An empty key would let in whoever sends an empty header."""
+    value = secret.get_secret_value().strip()
+    if not value:
+        raise ValueError("it is set, but empty: give it a value, or unset it")
+    return SecretStr(value)
+
+
+Secret = Annotated[SecretStr, AfterValidator(_there)]
 
 
 class Settings(BaseSettings):
@@ -39,10 +50,10 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")
-    api_key: SecretStr | None = Field(
+    api_key: Secret | None = Field(
         None, description="Key every request must carry. Without one, only loopback addresses are served."
     )
-    secret: SecretStr | None = Field(
+    secret: Secret | None = Field(
         None,
         description="Signs the page's cookies. Unset: a file in data_dir; API hosts must share one.",
     )

@@ -57,6 +57,21 @@ def test_a_database_that_is_away_is_logged_and_told_without_its_password(
         assert PASSWORD not in answer.stdout + answer.stderr, command
 
 
+@pytest.mark.parametrize("name", ["SIFTLINE_API_KEY", "SIFTLINE_SECRET"])
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_no_server_starts_with_a_blank_key_which_an_empty_header_would_show(name: str, blank: str) -> None:
+    answer = run("api", "--port", "0", **{name: blank})
+    assert answer.returncode == 2
+    assert f"{name}: " in answer.stderr
+    assert "set, but empty" in answer.stderr
+
+
+def test_a_key_whose_file_ends_in_a_line_end_is_the_key_without_it() -> None:
+    with_line_end = Settings(api_key=SecretStr(f"{MASTER}\n"))
+    assert with_line_end.api_key is not None
+    assert with_line_end.api_key.get_secret_value() == MASTER
+
+
 def test_a_setting_that_is_refused_is_named_without_its_value() -> None:
     with pytest.raises(ValidationError) as refused:
         Settings(database_url=f"mysql://root:{PASSWORD}@db/x")
