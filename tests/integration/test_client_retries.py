@@ -152,3 +152,10 @@ def test_the_key_travels_as_a_bearer_token(script: Script, url: str) -> None:
     with Client(url, api_key="secret") as client:
         client.job(uuid4())
     assert script.asked[0][2]["Authorization"] == "Bearer secret"
+
+
+def test_a_key_read_from_a_file_is_sent_without_the_line_end(script: Script, url: str) -> None:
+    script.answers = [(200, job("queued"), {})]
+    with Client(url, api_key="secret\n") as client:
+        client.job(uuid4())
+    assert script.asked[0][2]["Authorization"] == "Bearer secret"
