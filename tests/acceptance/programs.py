@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from siftline.settings import Settings
+from tests.conftest import PATIENCE_S
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -54,19 +55,21 @@ class Programs:
         for program in self.started:
             if program.poll() is None:
                 program.kill()
-            program.wait(10)
+            program.wait()
 
     def logs(self) -> str:
         return "\n".join(log.read_text() for log in sorted(self.folder.glob("program-*.log")))
 
 
-def stop(program: Program, *, with_signal: signal.Signals = signal.SIGTERM, within_s: float = 20.0) -> int:
+def stop(
+    program: Program, *, with_signal: signal.Signals = signal.SIGTERM, within_s: float = PATIENCE_S
+) -> int:
     """Ask it to go; its exit code."""
     program.send_signal(with_signal)
     return program.wait(within_s)
 
 
-def eventually(what: Callable[[], T], *, within_s: float = 30.0) -> T:
+def eventually(what: Callable[[], T], *, within_s: float = PATIENCE_S) -> T:
     """What `what` says once that is true; fails when it never is."""
     deadline = time.monotonic() + within_s
     while not (answer := what()):

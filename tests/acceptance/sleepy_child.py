@@ -17,8 +17,8 @@ SECRET = "postgresql://user:hunter2@host"  # noqa: S105 - stands for what an exc
 
 
 def work(job: RunningJob) -> None:
-    """`does`: what kind of work; `seconds`: how long; `diary`: a file that gets a line per attempt;
-    `speed`: 0 to tell of the same progress again and again.
+    """`does`: what kind of work; `seconds`: how long, or `until` this file is there, should it come first;
+    `diary`: a file that gets a line per attempt; `speed`: 0 to tell of the same progress again and again.
     """
     with Path(job.params["diary"]).open("a") as diary:
         diary.write(f"{os.getpid()}\n")
@@ -43,9 +43,9 @@ def work(job: RunningJob) -> None:
 
 
 def sleep(job: RunningJob) -> None:
-    seconds = job.params["seconds"]
+    seconds, until = job.params["seconds"], job.params.get("until")
     start = time.monotonic()
-    while (slept := time.monotonic() - start) < seconds:
+    while (slept := time.monotonic() - start) < seconds and not (until and Path(until).exists()):
         job.report("sleeping", job.params.get("speed", 1) * slept / seconds)
         time.sleep(0.02)
 

@@ -19,6 +19,7 @@ from siftline.main import create_app
 from siftline.settings import Settings
 from siftline_workers.pipeline.purify import SHARES
 from tests.acceptance.programs import Program, Programs, eventually
+from tests.conftest import PATIENCE_S
 
 POLLER = ("-m", "siftline_workers.poller")
 CELERY = (
@@ -26,6 +27,7 @@ CELERY = (
     *("--without-gossip", "--without-mingle", "--without-heartbeat"),
 )
 IMAGES, SCRATCHED = 60, 5
+LONG_S = 3 * PATIENCE_S
 KILLED_IN = ("extract", "neighbours", "funad")
 
 
@@ -92,11 +94,11 @@ class Line:
             job = self.job(job_id)
             return job["stage"] if job["stage"] in later or job["state"] == JobState.SUCCEEDED else None
 
-        hit = eventually(seen, within_s=90)
+        hit = eventually(seen, within_s=LONG_S)
         if self.job(job_id)["state"] == JobState.SUCCEEDED:
             return worker, False
         os.kill(worker.pid, signal.SIGKILL)
-        worker.wait(10)
+        worker.wait()
         return self.start_worker(), hit == stage
 
 
@@ -121,7 +123,7 @@ def laptop(settings: Settings, sqlite_template: Path, tmp_path: Path) -> Iterato
         yield line
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(5 * LONG_S)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_killed_again_and_again_a_purification_ends_with_the_same_answer(
     production: Line, laptop: Line, tmp_path: Path
@@ -132,7 +134,7 @@ def test_killed_again_and_again_a_purification_ends_with_the_same_answer(
     for stage in KILLED_IN:
         worker, in_time = production.kill_in(stage, worker, disturbed["job"]["id"])
         hits += [stage] if in_time else []
-    eventually(production.is_done(disturbed["job"]["id"]), within_s=90)
+    eventually(production.is_done(disturbed["job"]["id"]), within_s=LONG_S)
     assert hits, "every look came too late for its stage"
     assert production.job(disturbed["job"]["id"])["attempt"] > len(hits)
     answer = production.answer(disturbed["dataset"]["id"])
@@ -140,6 +142,6 @@ def test_killed_again_and_again_a_purification_ends_with_the_same_answer(
 
     undisturbed = laptop.upload(tmp_path / "images")
     laptop.start_worker()
-    eventually(laptop.is_done(undisturbed["job"]["id"]), within_s=90)
+    eventually(laptop.is_done(undisturbed["job"]["id"]), within_s=LONG_S)
     assert laptop.job(undisturbed["job"]["id"])["attempt"] == 1
     assert laptop.answer(undisturbed["dataset"]["id"]) == answer

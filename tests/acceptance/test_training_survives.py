@@ -25,7 +25,7 @@ from tests.integration.training import solar_cells
 CELLS = 40
 NETWORK = "test_efficientnet"  # timm's smallest: programs start often here, and a larger one takes seconds
 BUDGET = {"max_steps": 60, "target_fpr": 0.1}
-PATIENCE_S = 240
+PATIENCE_S = 360
 ENDLESS = {"max_steps": 10**7, "seed": 1}
 
 
@@ -105,7 +105,7 @@ def plant(
         programs.kill_all()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(5 * PATIENCE_S)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_cancelled_training_frees_its_worker_and_a_killed_one_ends_with_the_same_detector(
     plant: Plant,
@@ -128,7 +128,7 @@ def test_a_cancelled_training_frees_its_worker_and_a_killed_one_ends_with_the_sa
     job_id = killed["job"]["id"]
     eventually(lambda: plant.is_half_trained(job_id), within_s=PATIENCE_S)
     os.kill(worker.pid, signal.SIGKILL)
-    worker.wait(10)
+    worker.wait()
     assert plant.job(job_id)["state"] == JobState.RUNNING
     plant.start_worker()
     assert plant.until(job_id, JobState.SUCCEEDED)["attempt"] > 1

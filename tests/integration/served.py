@@ -14,6 +14,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from tests.conftest import PATIENCE_S
+
 SIFTLINE = [sys.executable, "-m", "siftline"]
 
 
@@ -46,7 +48,7 @@ class Served:
     def workers(self) -> list[psutil.Process]:
         return [child for child in psutil.Process(self.process.pid).children() if _is_worker(child)]
 
-    def worker(self, other_than: int | None = None, timeout_s: float = 30) -> psutil.Process:
+    def worker(self, other_than: int | None = None, timeout_s: float = PATIENCE_S) -> psutil.Process:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             for worker in self.workers():
@@ -80,13 +82,13 @@ def serve(data_dir: Path, *arguments: object, **environment: str) -> Iterator[Se
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(20)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def _address(log: Path, process: "subprocess.Popen[bytes]", timeout_s: float = 60) -> str:
+def _address(log: Path, process: "subprocess.Popen[bytes]", timeout_s: float = PATIENCE_S) -> str:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
         if address := re.search(r"Siftline is at (http://127\.0\.0\.1:\d+)", log.read_text()):
@@ -95,7 +97,7 @@ def _address(log: Path, process: "subprocess.Popen[bytes]", timeout_s: float = 6
     raise AssertionError(f"the server did not start:\n{log.read_text()}")
 
 
-def is_gone(process: psutil.Process, timeout_s: float = 15) -> bool:
+def is_gone(process: psutil.Process, timeout_s: float = PATIENCE_S) -> bool:
     gone, _ = psutil.wait_procs([process], timeout=timeout_s)
     return bool(gone) or not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 

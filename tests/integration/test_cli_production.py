@@ -10,7 +10,7 @@ import pytest
 
 from siftline import Client, SiftlineError
 from siftline.schemas import Health
-from tests.conftest import free_port
+from tests.conftest import PATIENCE_S, free_port
 from tests.integration.served import SIFTLINE, clean_environment, siftline
 
 KEY = "a key"
@@ -62,4 +62,4 @@ def test_the_parts_of_the_compose_file_find_each_other_and_stop_when_told(
         assert set(ready(client).checks.values()) == {"ok"}
         for part, process in started.items():
             process.terminate()
-            assert process.wait(30) == 0, (tmp_path / f"{part}.log").read_text()
+            assert process.wait(PATIENCE_S) == 0, (tmp_path / f"{part}.log").read_text()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from siftline import Client
 from siftline.schemas import Purified
+from tests.conftest import PATIENCE_S
 from tests.integration.served import SIFTLINE, clean_environment, serve, siftline, some_images
 
 IMAGES = 24
@@ -101,8 +102,8 @@ def test_ctrl_c_ends_it_at_once_and_leaves_the_folder_in_order(parts: Path, tmp_
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE_S) == 130
     assert "Traceback" not in rest
     with serve(folder) as served, Client(served.url) as client:
         job = next(client.jobs())
-        assert client.wait(job, timeout_s=120).state == "succeeded"
+        assert client.wait(job, timeout_s=PATIENCE_S).state == "succeeded"

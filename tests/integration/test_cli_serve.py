@@ -8,6 +8,7 @@ import pytest
 
 from siftline import Client
 from siftline.schemas import DatasetOptions
+from tests.conftest import PATIENCE_S
 from tests.integration.served import is_gone, serve, siftline, some_images
 
 PAUSED = DatasetOptions(purify=False)
@@ -25,7 +26,7 @@ def test_a_signal_stops_the_api_and_the_worker_cleanly(tmp_path: Path, number: s
         with Client(served.url) as client:
             assert list(client.datasets()) == []
         served.process.send_signal(number)
-        assert served.process.wait(20) == 0
+        assert served.process.wait(PATIENCE_S) == 0
         assert is_gone(worker)
     assert "Traceback" not in served.log.read_text()
 

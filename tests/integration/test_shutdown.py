@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from siftline import Client
+from tests.conftest import PATIENCE_S
 from tests.integration.api.conftest import png
 from tests.integration.served import Served, serve
 
@@ -45,13 +46,13 @@ def test_an_upload_in_hand_is_finished_and_one_that_never_ends_is_not_waited_for
         answer = upload.getresponse()
         assert answer.status == 202, answer.read()
         assert answer.headers["X-Request-ID"]
-        assert served.process.wait(30) == 0
+        assert served.process.wait(PATIENCE_S) == 0
 
     with serve(tmp_path / "data", SIFTLINE_DRAIN_S="1") as served:
         with Client(served.url) as client:
             assert [dataset.images for dataset in client.datasets()] == [1]
         upload = half_an_upload(served)
         served.process.send_signal(signal.SIGTERM)
-        assert served.process.wait(30) == 0
+        assert served.process.wait(PATIENCE_S) == 0
         upload.close()
     assert [path.name for path in (tmp_path / "data" / "spool").iterdir()] == ["guard"]
