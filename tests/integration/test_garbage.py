@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 from uuid_utils.compat import uuid7
 
-from siftline.garbage import FEW, Freed, collect
+from siftline.caches import Freed
+from siftline.garbage import FEW, collect
 from siftline.imaging import ImageInfo
 from siftline.services import ingest
 from siftline.services.ingest import GoodFile

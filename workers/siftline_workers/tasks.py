@@ -16,6 +16,7 @@ from siftline_workers.heartbeat import beating
 from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import CHILD, Supervisor, new_worker_id
 from siftline_workers.outage import PAUSE_S, Outage
+from siftline_workers.tending import tending
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +73,12 @@ def make_worker_app(settings: Settings, child: tuple[str, ...] = CHILD) -> Celer
 
 
 def _follow_the_worker(supervisor: Supervisor, stop: threading.Event) -> None:
-    """Log and beat while the worker is up; on its warm shutdown give the job back at once."""
+    """Log, beat, tend the caches while the worker is up; on its warm shutdown give the job back at once."""
     life = ExitStack()
 
     def ready(**_: Any) -> None:
         life.enter_context(beating(supervisor))
+        life.enter_context(tending(supervisor))
 
     def shutting_down(**_: Any) -> None:
         stop.set()

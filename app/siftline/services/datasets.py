@@ -1,9 +1,10 @@
 """Datasets as users see them, made, listed and deleted."""
 
 from collections.abc import Sequence
+from itertools import islice
 from uuid import UUID
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from siftline import schemas
 from siftline.dispatch import Bell, enqueue, silent
@@ -12,13 +13,26 @@ from siftline.domain.jobs import JobKind
 from siftline.services import estimates, ingest
 from siftline.services import jobs as job_answers
 from siftline.settings import Settings
-from siftline.store import cursor, datasets, detectors, job_lists, jobs, purifications, receipts
-from siftline.store.blobs import Blobs, dataset_prefix
+from siftline.store import (
+    cursor,
+    datasets,
+    detectors,
+    features,
+    idempotency,
+    images,
+    job_lists,
+    jobs,
+    purifications,
+    receipts,
+    work,
+)
+from siftline.store.blobs import Blobs, content_of, dataset_prefix
 from siftline.store.models import Dataset, Job
 from siftline.store.scope import workspace_of
-from siftline.store.session import now
+from siftline.store.session import now, reading
 
 NAMED_DETECTORS = 5
+HASHES_AT_ONCE = 1000
 
 
 class DatasetBusy(Conflict):
@@ -165,7 +179,7 @@ def receipts_page(
 
 
 def delete(session: Session, dataset_id: UUID) -> None:
-    """Forget the dataset; `delete_bytes` once this is committed.
+    """Forget the dataset; `delete_bytes` and `delete_derived` once this is committed.
 
     Raises NotFound, DatasetBusy while a job of it is not finished, and DatasetHasDetectors: somebody's gate
     may hang on one, so they are deleted on purpose.
@@ -181,8 +195,28 @@ def delete(session: Session, dataset_id: UUID) -> None:
         others = " and others" if len(trained) > NAMED_DETECTORS else ""
         raise DatasetHasDetectors(f"Delete its detectors first: {names}{others}.")
     datasets.delete(session, dataset_id)
+    idempotency.forget_dataset(session, dataset_id)
 
 
-def delete_bytes(blobs: Blobs, dataset_id: UUID) -> None:
+def delete_bytes(blobs: Blobs, dataset_id: UUID) -> set[str]:
+    """Its images and thumbnails. Returns the SHA-256 of the images."""
+    hashes = set()
     for blob in list(blobs.listed(dataset_prefix(dataset_id))):
         blobs.delete(blob.key)
+        found = content_of(blob.key)
+        hashes |= set() if found is None else {found[1]}
+    return hashes
+
+
+def delete_derived(
+    settings: Settings, sessions: sessionmaker[Session], dataset_id: UUID, hashes: set[str]
+) -> None:
+    """What jobs keep of it on this machine: features of its images, unless another dataset has the same, and
+    pieces of work. Other machines' workers do the same when they collect garbage.
+    """
+    work.let_go(settings.work_dir, dataset_id)
+    rest = iter(hashes)
+    while some := set(islice(rest, HASHES_AT_ONCE)):
+        with reading(sessions) as session:
+            shared = images.known_anywhere(session, some)
+        features.remove(settings.features_dir, some - shared)

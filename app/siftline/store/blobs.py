@@ -55,6 +55,17 @@ def thumbnail_key(dataset_id: UUID, sha256: str) -> str:
     return f"{DATASETS_PREFIX}{dataset_id}/thumbnails/{sha256}.webp"
 
 
+def content_of(key: str) -> tuple[UUID, str] | None:
+    """Dataset and SHA-256 of the image that a blob is, or is a thumbnail of; None for what is not ours."""
+    parts = key.split("/")
+    sha256 = parts[-1].removesuffix(".webp")
+    is_ours = len(parts) == 3 or (len(parts) == 4 and parts[2] == "thumbnails")
+    try:
+        return (UUID(parts[1]), sha256) if is_ours and len(sha256) == 64 else None
+    except ValueError:
+        return None
+
+
 def dataset_prefix(dataset_id: UUID) -> str:
     return f"{DATASETS_PREFIX}{dataset_id}/"
 

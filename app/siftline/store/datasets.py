@@ -1,6 +1,6 @@
 """Datasets."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from sqlalchemy import delete as delete_rows
@@ -36,6 +36,11 @@ def page(session: Session, *, before: UUID | None, limit: int) -> Sequence[Datas
     if before is not None:
         query = query.where(Dataset.id < before)
     return session.scalars(query).all()
+
+
+def known(session: Session, dataset_ids: Collection[UUID]) -> set[UUID]:
+    """Those that there are."""
+    return set(session.scalars(select(Dataset.id).where(Dataset.id.in_(dataset_ids))))
 
 
 def delete(session: Session, dataset_id: UUID) -> None:

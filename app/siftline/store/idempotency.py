@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -39,6 +40,13 @@ def keep(
         )
     )
     session.flush()
+
+
+def forget_dataset(session: Session, dataset_id: UUID) -> None:
+    """The answers to the requests that made it or were for it: they name its files."""
+    made_it = IdempotencyKey.headers["Location"].as_string() == f"/datasets/{dataset_id}"
+    for_it = IdempotencyKey.route.contains(f"/datasets/{dataset_id}/", autoescape=True)
+    session.execute(delete(IdempotencyKey).where(made_it | for_it))
 
 
 def count_old(session: Session, before: datetime) -> int:

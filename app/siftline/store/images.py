@@ -102,6 +102,12 @@ def known(session: Session, dataset_id: UUID, hashes: Collection[str]) -> set[st
     return set(session.scalars(query))
 
 
+def known_anywhere(session: Session, hashes: Collection[str]) -> set[str]:
+    """Those of the SHA-256 that an image of any dataset of any workspace has: for caches that all share."""
+    content = Image.__table__.c.sha256  # of the table: entities keep to the session's workspace
+    return set(session.scalars(select(content).where(content.in_(hashes))))
+
+
 def sizes(session: Session, dataset_id: UUID) -> Sequence[tuple[int, int, int]]:
     """(width, height, how many images) of a dataset."""
     query = select(Image.width, Image.height, func.count()).where(Image.dataset_id == dataset_id)

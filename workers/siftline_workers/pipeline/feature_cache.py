@@ -18,6 +18,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from siftline.store.features import feature_path
+
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CRC_BYTES = 4  # behind the .npy content, where np.load does not look
 
@@ -72,4 +74,4 @@ class FeatureCache:
     def _path(self, fingerprint: str, sha256: str) -> Path:
         if not _HEX.fullmatch(sha256):
             raise ValueError(f"not a sha256 in hex: {sha256!r}")
-        return self.folder / fingerprint / sha256[:2] / f"{sha256}.npy"
+        return feature_path(self.folder, fingerprint, sha256)

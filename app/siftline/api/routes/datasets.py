@@ -85,12 +85,17 @@ def get_dataset(session: Reading, dataset_id: UUID) -> schemas.Dataset:
 
 @router.delete("/datasets/{dataset_id}", status_code=204)
 def delete_dataset(parts: PartsDep, dataset_id: UUID, afterwards: BackgroundTasks) -> None:
-    """Delete a dataset with its blobs; 409 while a job of it is not finished."""
+    """Delete a dataset, its images and all that was made of them; 409 while a job of it is not finished."""
     with transaction(parts.sessions) as session:
         datasets.delete(session, dataset_id)
     # Bytes last: a crash in between leaves files nobody needs, never a row without its bytes. And after the
     # answer, because a disk may take a minute for 20,000 of them (measured).
-    afterwards.add_task(datasets.delete_bytes, parts.blobs, dataset_id)
+    afterwards.add_task(_delete_files, parts, dataset_id)
+
+
+def _delete_files(parts: Parts, dataset_id: UUID) -> None:
+    hashes = datasets.delete_bytes(parts.blobs, dataset_id)
+    datasets.delete_derived(parts.settings, parts.sessions, dataset_id, hashes)
 
 
 @router.get("/datasets/{dataset_id}/images")

@@ -37,6 +37,7 @@ class Image(Base):
         UniqueConstraint("dataset_id", "sha256"),
         Index("ix_images_dataset_id_id", "dataset_id", "id"),  # the page order of a dataset's images
         Index("ix_images_dataset_id_review", "dataset_id", "review"),
+        Index("ix_images_sha256", "sha256"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
