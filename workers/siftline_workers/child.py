@@ -1,4 +1,4 @@
-"""The process of one job: `python -m siftline_workers.child`; its order is one JSON line on standard input.
+"""The process of one job, which dies with its supervisor; its order is one JSON line on standard input.
 
 Exit code 0 means the job's row says how it ended, or that somebody else's word counts. Anything else means
 that this process failed at more than the job, and the supervisor decides.
@@ -26,7 +26,7 @@ from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.parts import Part
 from siftline.store.session import DATABASE_AWAY, KEPT_BY_WORKERS, make_engine, retrying, session_factory
-from siftline_workers.parent import WHERE_ARE_YOU, die_with
+from siftline_workers.parent import WHERE_ARE_YOU
 from siftline_workers.running import DATABASE_PATIENCE_S, Cancelled, LostJob, RunningJob
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,6 @@ def main(functions: Mapping[JobKind, JobFunction] = JOBS) -> int:
     if not line:  # the supervisor died before it could tell us what to do
         return 1
     order = json.loads(line)
-    die_with(order["parent"], signal.SIGKILL)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # In C, so that it answers also when a thread never gives Python's lock back.

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Collection
@@ -28,7 +27,7 @@ from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.jobs import Claim
 from siftline.store.session import DATABASE_AWAY, reading, retrying, transaction
-from siftline_workers.parent import WHERE_ARE_YOU
+from siftline_workers.parent import WHERE_ARE_YOU, bound_to_us
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +97,12 @@ class Supervisor:
     def start(self, job_id: UUID, **order: object) -> Child:
         """A process that works on the job; `order` is what `child.main` wants to know besides."""
         child = subprocess.Popen(  # noqa: S603 - our own interpreter on our own module
-            [sys.executable, *self.child],
+            bound_to_us(*self.child),
             stdin=subprocess.PIPE,
             stderr=self.stderr,
             start_new_session=True,
         )
         order |= {
-            "parent": os.getpid(),
             "job_id": str(job_id),
             "settings": self.settings.model_dump(mode="json", exclude={"api_key"}),
         }
