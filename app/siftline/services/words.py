@@ -11,9 +11,14 @@ def count(number: int) -> str:
 
 
 def percent(share: float) -> str:
-    """.083 → 8.3 %; whole percents from 10 on."""
+    """.083 → 8.3 %; whole percents in the middle. What is not all is never rounded to 100, nor some to 0."""
     value = 100 * share
-    return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
+    if 0 < value < 0.05:
+        return "< 0.1 %"
+    if 99.95 <= value < 100:
+        return "> 99.9 %"
+    whole = value in (0, 100) or 9.95 <= value < 99.5
+    return f"{value:.0f} %" if whole else f"{value:.1f} %"
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

@@ -36,9 +36,13 @@ const THIN = "\u202f";
 
 export const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, THIN);
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
+/** As `services/words.py` says it: what is not all is never rounded to 100, nor some to 0. */
 export const percent = (share) => {
   const value = 100 * share;
-  return value >= 9.95 || value === 0 ? `${value.toFixed(0)} %` : `${value.toFixed(1)} %`;
+  if (value > 0 && value < 0.05) return "< 0.1 %";
+  if (value >= 99.95 && value < 100) return "> 99.9 %";
+  const whole = value === 0 || value === 100 || (value >= 9.95 && value < 99.5);
+  return `${value.toFixed(whole ? 0 : 1)} %`;
 };
 /** Three significant digits, never in exponents. */
 export const figure = (value) => {
