@@ -1,6 +1,12 @@
 """Detectors from the command line: asked for, looked at, carried out, deleted."""
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +24,7 @@ from tests.integration.api.reviewing import rank
 from tests.integration.api.server import Server
 from tests.integration.commands import run
 from tests.integration.detecting import add_detector, edges_onnx
-from tests.integration.served import some_images
+from tests.integration.served import SIFTLINE, clean_environment, some_images
 
 KEY = "right"
 
@@ -97,6 +103,19 @@ def test_a_training_that_takes_too_long_is_exit_code_3_and_goes_on(house: House,
     assert json.loads(house.run("jobs", job, "--json").stdout)["state"] == "queued"
     cancelled = house.run("cancel", job, "--json")
     assert json.loads(cancelled.stdout)["state"] in ("cancelling", "cancelled")
+
+
+def test_a_narrow_terminal_cuts_no_id_short(house: House, dataset: UUID) -> None:
+    job = json.loads(house.run("train", dataset, "--json").stdout)["job"]["id"]
+    ours, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    command = [*SIFTLINE, "jobs", "--last", "1", "--url", house.url, "--api-key", KEY]
+    environment = {name: value for name, value in clean_environment().items() if name != "COLUMNS"}
+    subprocess.run(command, stdout=terminal, check=True, timeout=60, env=environment)
+    shown = os.read(ours, 10_000).decode()
+    os.close(terminal)
+    os.close(ours)
+    assert f"{job}  train  {dataset}" in shown
 
 
 def test_detectors_are_listed_and_shown(house: House) -> None:

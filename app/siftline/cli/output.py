@@ -28,8 +28,8 @@ from siftline.schemas import Job, Purified, Receipt
 
 T = TypeVar("T")
 
-# Where no terminal says how wide it is, a log or a pipe shall not cut ids short.
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+# Wider than most terminals, which break lines by themselves: an id that a table cut short opens nothing.
+out = Console(soft_wrap=True, width=200)
 err = Console(soft_wrap=True, width=None if sys.stderr.isatty() else 200, stderr=True)
 
 

@@ -88,11 +88,10 @@ def _print_jobs(jobs: list[Job]) -> None:
         say("There are no jobs yet. To start one: siftline upload FOLDER")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("job", "dataset", "state", "stage", "done", "left"):
+    for heading in ("job", "kind", "dataset", "state", "stage", "done", "left"):
         table.add_column(heading, no_wrap=True)
     for job in jobs:
         left = "" if job.eta_s is None else duration(job.eta_s)
-        table.add_row(
-            str(job.id), str(job.dataset_id), job.state, job.stage or "", f"{job.progress:.0%}", left
-        )
+        where = (str(job.dataset_id), job.state, job.stage or "", f"{job.progress:.0%}", left)
+        table.add_row(str(job.id), job.kind, *where)
     out.print(table)
