@@ -9,6 +9,7 @@ from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from benchmarks.review_page import fill
+from siftline.services.words import percent
 from siftline.settings import Settings
 from siftline.store.session import make_engine, session_factory, transaction
 from tests.browser.conftest import Opener, Site, some_cells, zip_of
@@ -39,6 +40,9 @@ def test_a_zip_is_uploaded_watched_and_reviewed_and_a_hostile_name_stays_a_name(
     expect(card(page, HOSTILE.replace('"', '\\"')).locator(".name")).to_have_text(HOSTILE)
     cards(page).first.dblclick()
     expect(page.locator("#viewer-name")).to_have_text(HOSTILE)
+    page.keyboard.press("Escape")
+    page.locator("#refused").click()
+    expect(page.get_by_text("broken.png: ")).to_be_visible()
     assert "stolen" not in page.title()
 
 
@@ -130,6 +134,21 @@ def test_of_a_long_list_only_what_is_in_sight_exists(opened: Opener, site: Site)
     page.keyboard.press("End")
     expect(page.get_by_title(f"frame-{LONG - 1:06d}.png")).to_be_focused()
     assert cards(page).count() < 150
+
+
+SHARES = [0, 0.0003, 0.002, 0.0995, 0.17, 0.9949, 0.996, 0.9999, 1]
+
+
+def test_no_page_is_wider_than_the_narrowest_screen_and_shares_are_told_as_in_reports(
+    opened: Opener, gallery: str
+) -> None:
+    page = opened("/", phone=True)
+    page.set_viewport_size({"width": 320, "height": 600})
+    for path in ("/", gallery, "/m", "/j", "/docs"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") == 320, path
+    told = page.evaluate("shares => import('/static/js/dom.js').then(js => shares.map(js.percent))", SHARES)
+    assert told == [percent(share) for share in SHARES]
 
 
 PAGES = ("/", "{gallery}", "/m", "/j", "/signin")

@@ -128,6 +128,18 @@ viewer.addEventListener("move", () => grid.go(viewer.index, { focus: false }));
 viewer.addEventListener("close", () => grid.go(grid.current));
 byId("help").addEventListener("click", () => byId("keys").showModal());
 
+byId("refused")?.addEventListener("click", (event) => {
+  event.preventDefault();
+  tellRefused(event.currentTarget).catch(complain);
+});
+
+async function tellRefused(link) {
+  const { items: receipts, next_cursor: more } = await get(`${link.href}&limit=100`);
+  const list = receipts.map(({ name, reason }) => `${name}: ${reason}`);
+  const words = more ? "They are in no version. The first hundred:" : "They are in no version.";
+  if (await ask({ title: `Refused files: ${link.textContent}`, words, list, yes: "All as JSON", no: "Close" })) location.assign(link.href);
+}
+
 async function openFromAddress() {
   const id = location.hash.slice(1);
   if (!/^[0-9a-f-]{36}$/.test(id)) return;
