@@ -125,7 +125,9 @@ def undo(session: Session, dataset_id: UUID, batch_id: UUID | None, *, by: str) 
     if batch_id is None:
         newest = review_history.newest_to_undo(session, dataset_id, by)
         if newest is None:
-            raise NothingToUndo("Name a `batch_id` to take back somebody else's decisions.")
+            raise NothingToUndo(
+                "No decision of yours stands here. To take back somebody else's, name its batch (`batch_id`)."
+            )
         undone = newest
     else:
         undone = _first_of(session, review_history.get(session, dataset_id, batch_id))
