@@ -50,7 +50,7 @@ def test_what_was_kept_and_where_it_broke_off_changes_nothing(tmp_path: Path) ->
     folder = tmp_path / "kept" / "basis"
     kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     runs = {f"{kind}-{start}.npz" for kind in ("images", "neighbours") for start in ("0000000", "0000128")}
-    assert set(kept) == {"projection.npz", "scale.npz", "pairs.npz", *runs}
+    assert set(kept) == {"projection.npz", "scale.npz", "alike.npz", *runs}
     with pytest.raises(InterruptedError):
         made(features, tmp_path / "kept", tmp_path / "b", basis=BEFORE, stop_at=0.8)
     updated = made(features, tmp_path / "kept", tmp_path / "b", basis=BEFORE)

@@ -8,9 +8,9 @@ two unrelated images is uncorrelated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from hashlib import blake2b
 from math import isqrt
 
 import faiss
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siftline.domain.scores import ImageId
+from siftline_workers.methods import connected as connections
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.parallel import for_each
 from siftline_workers.methods.projection import neighbourhood_mean
@@ -29,6 +30,10 @@ from siftline_workers.methods.seeding import Progress, ignore_progress, shuffled
 _SIDE = 16  # cells a side of the layout two images are compared on
 _SKETCH = 2048  # a correlation is known to 1/sqrt(2048) = .02
 _SHARED = 0.3  # share of the private part two images must have in common; unrelated ones have 0 +- .05
+_BARS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # the first is _SHARED: pairs with less are not looked for
+_QUERIED = 4096  # of faiss' own blocks, which have 4096 queries,
+_STORED = 4096  # and a part of this many stored rows; all pairs of such a block take 200 MB
+_FEW_FOR_FAISS = 20
 _MODE_IMAGES = 1024
 _BLOCK = 1024  # images looked at together in double precision
 
@@ -57,22 +62,6 @@ class Commons:
     """(modes, 2048), orthonormal: the strongest common modes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Images that share more than others do: positions `first` < `second`, and the share. (pairs,) each."""
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    similarity: NDArray[np.float32]
-
-    def __add__(self, other: Pairs) -> Pairs:
-        return Pairs(
-            np.concatenate([self.first, other.first]),
-            np.concatenate([self.second, other.second]),
-            np.concatenate([self.similarity, other.similarity]),
-        )
-
-
 def find(
     features: PatchFeatures, *, seed: int = 0, on_progress: Progress = ignore_progress
 ) -> NearDuplicates:
@@ -82,7 +71,7 @@ def find(
     scale = channel_scale(features, seed)
     found = sketches(features, scale, 0, features.n_images, seed=seed, on_progress=on_progress)
     commons = common_modes(found, features.ids, seed)
-    return NearDuplicates(features.ids, grouped(len(found), similar_pairs(found, commons, 0)))
+    return NearDuplicates(features.ids, grouped(connected(found, commons)))
 
 
 def sketches(
@@ -176,62 +165,74 @@ def _private_parts(found: NDArray[np.float32], commons: Commons) -> NDArray[np.f
     return out
 
 
-def similar_pairs(found: NDArray[np.float32], commons: Commons, start: int) -> Pairs:
-    """Pairs among images with these sketches (N, 2048) whose second image is not before `start`."""
+def connected(
+    found: NDArray[np.float32], commons: Commons, earlier: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """(7, N) the lowest position that each of the images with these sketches (N, 2048) is connected to by
+    pairs of at least so much in common, for each of the bars. `earlier` (7, n): those of the first n alone.
+    """
     unit = _private_parts(found, commons)
-    index = faiss.IndexFlatIP(unit.shape[1])
-    index.add(unit)
-    limits, similarity, near = index.range_search(unit[start:], _SHARED)
-    query = np.repeat(np.arange(start, len(unit)), [int(b - a) for a, b in pairwise(limits)])
-    # Each pair once: from its second image, which is the one that was added.
-    earlier = near < query
-    return Pairs(near[earlier], query[earlier], similarity[earlier]) + _identical_pairs(found, start)
+    known = 0 if earlier is None else earlier.shape[1]
+    labels = connections.singletons(len(_BARS), len(unit))
+    if earlier is not None:
+        labels[:, :known] = earlier
+    for first, second, similarity in (*_similar_pairs(unit, known), _identical_pairs(found, known)):
+        for bar, label in zip(_BARS, labels, strict=True):
+            enough = similarity >= bar
+            label[:] = connections.joined(label, first[enough], second[enough])
+    return labels
 
 
-def _identical_pairs(found: NDArray[np.float32], start: int) -> Pairs:
+_Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Positions `first` < `second`, and the share they have in common; (pairs,) each."""
+
+
+def _similar_pairs(unit: NDArray[np.float32], start: int) -> Iterator[_Pairs]:
+    """Those whose second image is not before `start`, some at a time."""
+    for begin, end in _queries(start, len(unit)):
+        for at in range(0, end, _STORED):
+            index = faiss.IndexFlatIP(unit.shape[1])
+            index.add(unit[at : at + _STORED])
+            limits, similarity, near = index.range_search(unit[begin:end], _SHARED)
+            query = np.repeat(
+                np.arange(begin, end), limits[1:].astype(np.int64) - limits[:-1].astype(np.int64)
+            )
+            near += at
+            # Each pair once: from its second image, which is the one that was added.
+            earlier = near < query
+            yield near[earlier], query[earlier], similarity[earlier].astype(np.float64)
+
+
+def _queries(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Runs as faiss itself cuts them, so that products are the same to the last bit in whatever company. A
+    handful alone would be multiplied in another way, so it goes with the run before.
+    """
+    while start < stop:
+        end = stop if stop - start < _QUERIED + _FEW_FOR_FAISS else start + _QUERIED
+        yield start, end
+        start = end
+
+
+def _identical_pairs(found: NDArray[np.float32], start: int) -> _Pairs:
     first: dict[bytes, int] = {}
     twins = []
     for i, row in enumerate(found):
-        twin = first.setdefault(row.tobytes(), i)
+        twin = first.setdefault(blake2b(row.tobytes(), digest_size=32).digest(), i)
         if twin != i and i >= start:
             twins.append((twin, i))
     columns = np.array(twins, np.int64).reshape(-1, 2)
-    return Pairs(columns[:, 0], columns[:, 1], np.ones(len(twins), np.float32))
+    return columns[:, 0], columns[:, 1], np.ones(len(twins))
 
 
-def grouped(n: int, pairs: Pairs) -> NDArray[np.int64]:
-    """(n,) the group of each of n images: the position of its first one."""
-    columns = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.similarity.tolist(), strict=True)
-    return _components(n, {(a, b): similarity for a, b, similarity in columns})
+def grouped(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) the group of each image: the position of its first one. `labels` (7, N) as from `connected`.
 
-
-def _components(n: int, pairs: dict[tuple[int, int], float]) -> NDArray[np.int64]:
-    """Connected components; one that outgrows a tenth of the set is a chain, and is cut at a higher bar."""
+    A group that outgrows a tenth of the set is a chain, and is cut at a higher bar.
+    """
+    n = labels.shape[1]
     largest_allowed = max(8, n // 10)
-    for bar in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
-        group = _joined(n, pairs)
-        sizes = np.bincount(group, minlength=n)
-        if sizes.max() <= largest_allowed:
-            break
-        pairs = {
-            pair: similarity
-            for pair, similarity in pairs.items()
-            if sizes[group[pair[0]]] <= largest_allowed or similarity >= bar
-        }
-    return _joined(n, pairs)
-
-
-def _joined(n: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    """(N,): the lowest position each image is connected to."""
-    parent = list(range(n))
-    for a, b in pairs:
-        low, high = sorted((_root(parent, a), _root(parent, b)))
-        parent[high] = low
-    return np.array([_root(parent, i) for i in range(n)], dtype=np.int64)
-
-
-def _root(parent: list[int], i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
+    group: NDArray[np.int64] = labels[0]
+    for label in labels[1:]:
+        too_large = np.bincount(group, minlength=n)[group] > largest_allowed
+        group = np.where(too_large, label, group)
+    return group

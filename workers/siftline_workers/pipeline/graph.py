@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from siftline.domain.scores import ImageId
 from siftline_workers.methods import near_duplicates, neighbours
 from siftline_workers.methods.features import PatchFeatures
-from siftline_workers.methods.near_duplicates import Commons, NearDuplicates, Pairs
+from siftline_workers.methods.near_duplicates import Commons, NearDuplicates
 from siftline_workers.methods.neighbours import NeighbourGraph, NeighbourShard, Pool
 from siftline_workers.pipeline.checkpoints import Arrays, Checkpoints
 from siftline_workers.pipeline.descriptions import Basis
@@ -40,23 +40,16 @@ def grouped(ids: tuple[ImageId, ...], sketches: NDArray[np.float32], basis: Basi
 
     def find() -> Arrays:
         commons = near_duplicates.common_modes(sketches[:known], ids[:known], seed)
-        pairs = near_duplicates.similar_pairs(sketches[:known], commons, 0)
-        return {
-            "centre": commons.centre,
-            "axes": commons.axes,
-            "first": pairs.first,
-            "second": pairs.second,
-            "similarity": pairs.similarity,
-        }
+        labels = near_duplicates.connected(sketches[:known], commons)
+        return {"centre": commons.centre, "axes": commons.axes, "labels": labels}
 
-    piece = basis.pieces.once("pairs", find)
-    pairs = Pairs(piece["first"], piece["second"], piece["similarity"])
-    first = NearDuplicates(ids[:known], near_duplicates.grouped(known, pairs))
+    piece = basis.pieces.once("alike", find)
+    first = NearDuplicates(ids[:known], near_duplicates.grouped(piece["labels"]))
     if known == len(ids):
         return Grouped(first, first)
     commons = Commons(piece["centre"], piece["axes"])
-    pairs += near_duplicates.similar_pairs(sketches, commons, known)
-    return Grouped(NearDuplicates(ids, near_duplicates.grouped(len(ids), pairs)), first)
+    labels = near_duplicates.connected(sketches, commons, piece["labels"])
+    return Grouped(NearDuplicates(ids, near_duplicates.grouped(labels)), first)
 
 
 def neighbour_graph(
