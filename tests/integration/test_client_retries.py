@@ -45,6 +45,32 @@ def test_a_server_that_stays_busy_is_given_up_on(script: Script, url: str) -> No
     assert len(script.asked) == 3
 
 
+SCORED = {
+    "detector": {"id": str(uuid4()), "name": "d", "method": "funad", "version": 1},
+    "calibration": {
+        "method": "conformal", "n": 99, "in_sample": False, "version": 1, "date": "2026-11-22T00:00:00Z",
+        "target_fpr": 0.01, "review_fpr": 0.05, "threshold": 3.0, "review_threshold": 2.0,
+    },
+    "items": [
+        {"name": "a", "sha256": "0" * 64, "score": 1.0, "p_value": 0.5, "threshold": 3.0, "verdict": "ok"}
+    ],
+    "rejected": [],
+}  # fmt: skip
+
+
+def test_whoever_gives_time_has_a_restarting_or_busy_server_asked_until_it_is_back(
+    script: Script, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siftline.client.connection.LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr("siftline.client.connection.SOME_TIME_S", 0.0)
+    busy = (503, problem(503, "unavailable"), {"Retry-After": "0"})
+    script.answers = [DROP, DROP, DROP, busy, busy, busy, (200, SCORED, {})]
+    with Client(url, attempts=2) as client:
+        answer = client.score(JOB_ID, [b"x"], timeout_s=30)
+    assert [item.verdict for item in answer.items] == ["ok"]
+    assert len(script.asked) == 7
+
+
 def test_an_upload_whose_connection_drops_is_sent_again_as_the_same_request(
     script: Script, url: str, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256 as new_sha256
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -31,11 +32,16 @@ BY_STATUS = {kind.status: kind for kind in reversed(KNOWN)}  # the first of a st
 PAGE = 500
 CONNECT_TIMEOUT_S = 5.0
 LONGEST_PAUSE_S = 20.0
+SOME_TIME_S = 1.0
+RESTART_S = 60.0
+"""How long a server out of reach is asked again by who has given more time than that: it may be starting."""
 TRY_AGAIN = frozenset({429, 503})
 
 
 class Connection:
     """`attempts` counts the first one; `transport` is the seam through which tests reach an app.
+
+    A call with a deadline is not counted: a busy server is asked until then, one out of reach for a minute.
 
     All calls raise the `SiftlineError` that the server's problem names, Unavailable when there is no answer,
     and TimeoutError when `deadline` (of `time.monotonic`) has passed.
@@ -160,22 +166,24 @@ class Connection:
         deadline: float | None = None,
         twice: bool = True,
     ) -> T:
-        for attempt in range(1, self._attempts + 1):
-            last = attempt == self._attempts
+        started = time.monotonic()
+        for attempt in count(1):
+            last = attempt >= self._attempts
             try:
                 return ask(self._timeout(timeout_s, deadline))
             except httpx2.TransportError as error:
                 _require_time(deadline)
+                restarting = deadline is not None and time.monotonic() < started + RESTART_S
                 never_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
-                if last or not (twice or never_sent):
+                if (last and not restarting) or not (twice or never_sent):
                     raise self._unreachable(error) from error
                 pause_s = _pause_s(attempt)
             except _Busy as busy:
-                if last:
+                if last and deadline is None:  # else until the time is up
                     raise busy.error from None
-                pause_s = _pause_s(attempt, busy.retry_after)
+                pause_s = max(_pause_s(attempt, busy.retry_after), SOME_TIME_S if last else 0.0)
             time.sleep(pause_s if deadline is None else max(0.0, min(pause_s, deadline - time.monotonic())))
-        raise AssertionError("the last attempt returns or raises")
+        raise AssertionError("an attempt returns or raises")
 
     def _timeout(self, timeout_s: float | None, deadline: float | None) -> httpx2.Timeout:
         silence_s, usual_s, connect_s = timeout_s or self.timeout_s, self.timeout_s, CONNECT_TIMEOUT_S
@@ -275,4 +283,4 @@ def _pause_s(attempt: int, retry_after: str | None = None) -> float:
     """Seconds before the next attempt: what the server asked for, else doubling from half a second."""
     if retry_after is not None and retry_after.isdigit():
         return min(float(retry_after), LONGEST_PAUSE_S)
-    return min(math.ldexp(0.25, attempt), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+    return min(math.ldexp(0.25, min(attempt, 30)), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
