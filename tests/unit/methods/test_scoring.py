@@ -182,8 +182,6 @@ def test_one_wild_signal_cannot_decide_alone() -> None:
         {"a": ScoredImages(ids, truth), "b": ScoredImages(ids, truth), "c": ScoredImages(ids, wild)}, alone
     )
     assert result.scores.values.max() < 20
-    assert 0.8 < result.agreement <= 1
-    assert result.dispute.ranking()[0] == "i00"
 
 
 def test_photographs_of_one_thing_share_their_evidence() -> None:

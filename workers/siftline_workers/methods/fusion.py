@@ -32,15 +32,11 @@ SCALE = "neighbours"
 
 @dataclass(frozen=True, slots=True)
 class FusedScores:
-    """The ranking, and how far its signals agree."""
+    """The ranking, and what it was made of."""
 
     scores: ScoredImages
     signals: dict[str, ScoredImages]
     """Each signal on a robust scale: 0 = the set's median, 1 = one robust standard deviation."""
-    agreement: float
-    """Mean Spearman correlation of the signals; 1 for a single one. Under .3 there is no reliable order."""
-    dispute: ScoredImages
-    """Largest less smallest rank (0..1) an image has among the signals: the most disputed first."""
 
 
 def fuse(
@@ -61,13 +57,9 @@ def fuse(
     reference = scaled.get(SCALE, mean)
     member = np.unique(groups.group, return_inverse=True)[1]
     values = on_scale(shared(mean, member), shared(reference, member), member)
-    voting = [z for z, weight in zip(scaled.values(), weights, strict=True) if weight > 0]
-    ranks = np.stack([_ranks(z) for z in voting]) if ids else np.zeros((len(voting), 0))
     return FusedScores(
         ScoredImages(ids, values.astype(np.float32)),
         {name: ScoredImages(ids, z) for name, z in scaled.items()},
-        _agreement(ranks),
-        ScoredImages(ids, np.ptp(ranks, axis=0).astype(np.float32)),
     )
 
 
@@ -96,19 +88,3 @@ def _linear(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 def _compressed(z: NDArray[np.float32]) -> NDArray[np.float64]:
     """Identity near zero, logarithmic far out; strictly increasing."""
     return np.arcsinh(z.astype(np.float64) / 2) * 2
-
-
-def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Ranks scaled to 0..1, ties sharing their mean rank."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - (count + 1) / 2
-    ranks: NDArray[np.float64] = middle[place] / max(len(values) - 1, 1)
-    return ranks
-
-
-def _agreement(ranks: NDArray[np.float64]) -> float:
-    moving = ranks[np.ptp(ranks, axis=1) > 0] if ranks.size else ranks[:0]
-    if len(moving) < 2:
-        return 1.0
-    correlation: NDArray[np.float64] = np.asarray(np.corrcoef(moving))
-    return float(correlation[np.triu_indices(len(moving), 1)].mean())
