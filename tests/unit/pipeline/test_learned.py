@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from siftline.domain.scores import ScoredImages
 from siftline_workers.methods import funad
 from siftline_workers.methods.cross_fitting import folds_with_later_ones
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.funad_head import FunadOptions
 from siftline_workers.methods.near_duplicates import NearDuplicates
+from siftline_workers.methods.neighbours import NeighbourGraph
 from siftline_workers.pipeline import descriptions
 from siftline_workers.pipeline.checkpoints import Checkpoints
 from siftline_workers.pipeline.descriptions import Basis, Descriptions
+from siftline_workers.pipeline.learned import Evidence, place_scores
 from siftline_workers.pipeline.ranking import SHARES, Ranking, RankOptions, rank
 from siftline_workers.pipeline.stages import Stages
 from tests.unit.methods.synthetic import picked, texture_images
@@ -119,7 +122,8 @@ def test_a_later_image_has_the_fold_of_what_it_shows() -> None:
     ids = tuple(f"image-{i}" for i in range(9))
 
     def told(*group: int) -> tuple[list[int], list[int]]:
-        found, apart = folds_with_later_ones(fold, NearDuplicates(ids, np.array(group)), seed=0)
+        taught = np.ones(5, bool)
+        found, apart = folds_with_later_ones(fold, taught, NearDuplicates(ids, np.array(group)), seed=0)
         return found.tolist(), np.flatnonzero(apart).tolist()
 
     alone, apart = told(0, 1, 2, 3, 4, 5, 6, 7, 8)
@@ -132,3 +136,31 @@ def test_a_later_image_has_the_fold_of_what_it_shows() -> None:
     assert apart == []
     assert told(0, 1, 2, 3, 0, 5, 6, 7, 8)[1] == [], "one fold"
     assert told(0, 1, 2, 2, 4, 2, 6, 7, 8)[1] == [2, 3, 5], "two folds"
+
+
+@pytest.mark.parametrize("rejected", [0, 1])
+def test_what_comes_to_a_basis_of_one_thing_is_scored_by_models_that_saw_it(
+    rejected: int, tmp_path: Path
+) -> None:
+    """With one image rejected the basis shows two things, of which one teaches nothing."""
+    shown, n = [0] * 10 + [7] * rejected + [1, 2, 3, 4, 5, 6], 10 + rejected
+    ids = tuple(f"image-{place:02d}" for place in range(len(shown)))
+    features = picked(texture_images(8), shown, list(ids))
+    groups = NearDuplicates(ids, np.r_[np.zeros(10, int), np.arange(10, len(ids))])
+    kept, barred = np.zeros(len(ids), bool), np.isin(np.arange(len(ids)), range(10, n))
+
+    def never(_progress: object) -> tuple[NeighbourGraph, ScoredImages]:
+        raise AssertionError("places need no graph")
+
+    every = Evidence(features, groups, kept, barred, Checkpoints(tmp_path, "run"), never)
+    first = Evidence(
+        features.first(n),
+        NearDuplicates(ids[:n], groups.group[:n]),
+        kept[:n],
+        barred[:n],
+        Checkpoints(tmp_path, "basis"),
+        never,
+    )
+    found = place_scores(every, first, seed=0, progress=lambda _share: None).scores.values
+    assert (found[:10] == 0).all(), "nobody else was there to teach what is normal"
+    assert (found[n:] > 0).all()

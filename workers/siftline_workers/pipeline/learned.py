@@ -137,7 +137,7 @@ def _scored(
     piece = made()
     if first.features is every.features:
         return piece["rows"]
-    fold, apart = cross_fitting.folds_with_later_ones(piece["fold"], every.groups, seed)
+    fold, apart = cross_fitting.folds_with_later_ones(piece["fold"], ~first.barred, every.groups, seed)
     later = signal.score(piece, every.features, fold, len(piece["fold"]), part(progress, 0.9, 0.95))
     rows = np.concatenate([piece["rows"], later])
     if not apart.any():
