@@ -14,6 +14,7 @@ from siftline.domain.jobs import JobKind, Lane
 from siftline.schemas import Collected, Finding
 from siftline.services import diagnosis
 from siftline.services.diagnosis import diagnose
+from siftline.services.readiness import NO_TABLES
 from siftline.settings import Settings
 from siftline.store import jobs, workers
 from siftline.store.blobs_local import LocalBlobs
@@ -22,6 +23,7 @@ from siftline.store.session import make_engine, session_factory, transaction
 from siftline.store.workers import Capacity
 from siftline_workers.outage import Outage
 from tests.conftest import free_port
+from tests.integration.commands import run
 from tests.integration.job_steps import add_dataset
 from tests.integration.served import siftline
 
@@ -100,6 +102,17 @@ def test_a_database_that_is_away_is_waited_for_once_and_nothing_is_blamed_for_it
     assert [f.name for f in found if f.state == "failure"] == ["database"]
     assert [f.name for f in found if f.state == "warning"] == ["migrations", "worker"]
     assert len(asked) == 1
+
+
+def test_of_a_database_without_tables_nobody_says_that_it_does_not_answer(tmp_path: Path) -> None:
+    told = run("doctor", "--json", "--data-dir", tmp_path, SIFTLINE_BACKBONE="lite")
+    assert told.returncode == 1
+    found = {finding["name"]: Finding.model_validate(finding) for finding in json.loads(told.stdout)}
+    assert {name: found[name].state for name in ("database", "migrations", "worker")} == {
+        "database": "ok", "migrations": "failure", "worker": "warning"
+    }  # fmt: skip
+    assert "`siftline migrate`" in found["migrations"].told
+    assert found["worker"].told == NO_TABLES
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

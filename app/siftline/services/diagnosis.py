@@ -59,6 +59,8 @@ def _finding(name: str, told: str) -> Finding:
         return Finding(name=name, state="ok", told=told)
     if told == readiness.UNKNOWN:
         return Finding(name=name, state="warning", told=told, fix="See `database`.")
+    if told == readiness.NO_TABLES:
+        return Finding(name=name, state="warning", told=told, fix="See `migrations`.")
     return Finding(name=name, state="failure", told=told, fix=FIXES[name])
 
 

@@ -23,10 +23,12 @@ PROBE = b"written"
 OK = "ok"
 AWAY = "the database does not answer"
 UNKNOWN = "nobody can tell while the database does not answer"
+NO_TABLES = "nobody can tell before the database has this version's tables"
 IN_THE_DATABASE = {"migrations", "worker"}
 
 
-Check = Literal["database", "migrations", "storage", "worker", "broker"]
+Check = Literal["database", "migrations", "storage", "worker", "broker", "scoring"]
+"""`scoring` is the API process's own affair: it is looked at there."""
 
 
 def check(
@@ -51,7 +53,7 @@ def check(
         try:
             told[name] = look()
         except SQLAlchemyError:
-            told[name] = AWAY
+            told[name] = AWAY if told.get("migrations", OK) == OK else NO_TABLES
     return told
 
 
