@@ -164,7 +164,7 @@ def print_purified(purified: Purified, top: int) -> None:
             f"{item.p_anomalous:.2f}",
             f"{item.interval[0]:.2f}-{item.interval[1]:.2f}",
             item.verdict,
-            "review" if item.needs_review else "",
+            item.review or ("review" if item.needs_review else ""),
             escape(item.name),
         )
     out.print(table)
