@@ -6,7 +6,7 @@ import pytest
 from siftline_workers.methods import llbnad, padim
 from siftline_workers.methods.features import PatchFeatures
 from siftline_workers.methods.near_duplicates import NearDuplicates
-from tests.unit.methods.synthetic import picked, texture_images
+from tests.unit.methods.synthetic import DIM, SIDE, picked, texture_images
 
 
 def alone(features: PatchFeatures) -> NearDuplicates:
@@ -95,6 +95,15 @@ def rolled(features: PatchFeatures) -> PatchFeatures:
     maps = [features.of(i).reshape(*features.grid(i), -1) for i in range(features.n_images)]
     moved = [np.roll(m, tuple(rng.integers(0, m.shape[0], 2)), (0, 1)) for m in maps]
     return PatchFeatures.from_grids(features.ids, moved)
+
+
+def test_images_that_show_one_plain_colour_give_finite_scores() -> None:
+    """Of the folds without the one other thing nothing varies: only rounding is left of their covariances."""
+    plain = np.full((80, SIDE, SIDE, DIM), 0.3333, np.float16)
+    plain[:20] = np.random.default_rng(0).normal(size=(1, 1, 1, DIM))
+    features = PatchFeatures.from_grids([f"i{i}" for i in range(80)], list(plain))
+    groups = NearDuplicates(features.ids, np.array([0] * 20 + [*range(20, 80)]))
+    assert np.isfinite(padim.place_scores(features, groups).patch_scores).all()
 
 
 def test_the_place_is_worth_something_where_parts_have_one_and_nothing_where_they_lie_anywhere() -> None:

@@ -35,6 +35,7 @@ AXES = 64  # a covariance of more needs more images than many sets have
 _FOLDS = 5
 _ANYWHERE = 16.0  # patches from anywhere that stand beside those of a place
 _RIDGE = 0.05  # of the mean variance: axes with less cannot decide alone
+_ROUNDING = 1e-5  # of the mean square: what products in float32 leave of a variance that is none
 _TOGETHER = 32  # images looked at together
 
 
@@ -270,8 +271,9 @@ def _gaussians(sums: _Moments) -> tuple[Tensor, Tensor]:
     mean = (sums.first + _ANYWHERE * sums.first.sum(0) / whole) / count
     second = (sums.second + _ANYWHERE * sums.second.sum(0) / whole) / count[..., None]
     covariance = second - mean[:, :, None] * mean[:, None, :]
-    variance = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
-    covariance.diagonal(dim1=1, dim2=2).add_(_RIDGE * variance[:, None])
+    ridge = _RIDGE * covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
+    rounding = _ROUNDING * second.diagonal(dim1=1, dim2=2).mean(1)
+    covariance.diagonal(dim1=1, dim2=2).add_(torch.maximum(ridge, rounding)[:, None])
     lower = torch.linalg.cholesky(covariance)
     identity = torch.eye(lower.shape[1], dtype=lower.dtype).expand_as(lower)
     whitening = torch.linalg.solve_triangular(lower, identity, upper=False).transpose(1, 2)
