@@ -28,6 +28,9 @@ from siftline.settings import Settings
 from siftline.store import migrate
 from siftline.store.models import Base
 from siftline.store.session import make_engine, session_factory
+from tests.networks import lend_network
+
+__all__ = ["lend_network"]  # a fixture, for pytest to find here
 
 PATIENCE_S = 120.0
 """How long to wait for what must happen: far longer than it takes on a machine with ten others at work."""

@@ -3,9 +3,10 @@
 import base64
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Opener, Site, some_cells
+from tests.browser.conftest import JOB_MS, Opener, Site, some_cells
 
 
 def drop(page: Page, name: str, content: bytes) -> None:
@@ -22,13 +23,14 @@ def drop(page: Page, name: str, content: bytes) -> None:
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
 
 
+@pytest.mark.timeout(2 * JOB_MS / 1000)
 def test_a_detector_is_trained_by_the_form_and_judges_a_dropped_image(opened: Opener, site: Site) -> None:
     page = opened(f"/m?dataset_id={site.dataset}")
     page.get_by_label("Name").fill("Cells, quick")
     page.get_by_label("Stop training after").fill("0.05")
     page.get_by_role("button", name="Train").click()
     expect(page.get_by_role("heading", name="Cells, quick")).to_be_visible()
-    expect(page.locator("#state")).to_have_text("ready", timeout=150_000)
+    expect(page.locator("#state")).to_have_text("ready", timeout=JOB_MS)
     calibration = page.get_by_role("region", name="Calibration", exact=True)
     expect(calibration).to_contain_text("Good images it rests on")
     expect(page.get_by_role("link", name="model.onnx")).to_be_visible()

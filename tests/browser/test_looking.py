@@ -12,13 +12,14 @@ from benchmarks.review_page import fill
 from siftline.services.words import percent
 from siftline.settings import Settings
 from siftline.store.session import make_engine, session_factory, transaction
-from tests.browser.conftest import Opener, Site, some_cells, zip_of
+from tests.browser.conftest import JOB_MS, Opener, Site, some_cells, zip_of
 from tests.browser.looking import card, cards, expect_tag, focus_first, names
 
 HOSTILE = '<img src=x onerror="document.title=`stolen`">.png'
 LONG = 5000
 
 
+@pytest.mark.timeout(2 * JOB_MS / 1000)
 def test_a_zip_is_uploaded_watched_and_reviewed_and_a_hostile_name_stays_a_name(
     opened: Opener, site: Site, tmp_path: Path
 ) -> None:
@@ -32,7 +33,7 @@ def test_a_zip_is_uploaded_watched_and_reviewed_and_a_hostile_name_stays_a_name(
     page.get_by_role("button", name="Upload and purify").click()
     expect(page.get_by_role("heading", name="week 47")).to_be_visible()
     expect(page.get_by_text("22 images, 1 file refused")).to_be_visible()
-    expect(page.locator("#grid")).to_be_attached(timeout=120_000)
+    expect(page.locator("#grid")).to_be_attached(timeout=JOB_MS)
     page.get_by_role("radio", name="All").check(force=True)
     expect(page.locator("#found")).to_contain_text("22 images")
     page.get_by_placeholder("Name").fill("onerror")
@@ -46,6 +47,7 @@ def test_a_zip_is_uploaded_watched_and_reviewed_and_a_hostile_name_stays_a_name(
     assert "stolen" not in page.title()
 
 
+@pytest.mark.timeout(2 * JOB_MS / 1000)
 def test_the_cut_tells_what_it_would_move_by_mouse_and_by_key_and_makes_a_version(
     opened: Opener, gallery: str, site: Site
 ) -> None:
@@ -73,7 +75,7 @@ def test_the_cut_tells_what_it_would_move_by_mouse_and_by_key_and_makes_a_versio
     page.keyboard.press("Escape")
     page.keyboard.press("ArrowLeft")
     page.get_by_role("button", name="Apply this cut").click()
-    expect(page.locator("#n-suspect")).to_have_text(str(suspects + 1), timeout=90_000)
+    expect(page.locator("#n-suspect")).to_have_text(str(suspects + 1), timeout=JOB_MS)
     page.get_by_role("link", name="What changed").click()
     expect(page.get_by_role("heading", name="Newly suspect 1")).to_be_visible()
 

@@ -140,49 +140,52 @@ def test_the_form_of_an_export_follows_from_the_file_s_name(ranked: Ranked, tmp_
         assert sum(name.endswith(".png") for name in archive.namelist()) == 6 - SUSPECTS
 
 
-def test_the_first_key_is_made_on_this_machine_and_opens_the_door(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Any]]:
+    """A server, and the first key to it, made on its machine before it started."""
+    folder = tmp_path_factory.mktemp("guarded") / "data"
     first = run("key", "create", "ada", "--role", "admin", "--local", "--data-dir", folder, "--json")
     assert first.returncode == 0, first.stderr
     server = Server(folder)
     server.start()
-    try:
-        admin = {"SIFTLINE_API_KEY": json.loads(first.stdout)["key"], "SIFTLINE_URL": server.url}
-        assert run("jobs", "--url", server.url).returncode == 2
-        second = json.loads(run("key", "create", "bob", "--json", **admin).stdout)
-        viewer = admin | {"SIFTLINE_API_KEY": second["key"]}
-        jobs = run("jobs", **viewer)
-        assert (jobs.returncode, "There are no jobs yet" in jobs.stderr) == (0, True)
-        refused = run("key", "list", **viewer)
-        assert (refused.returncode, "role admin" in refused.stderr) == (2, True)
-        assert run("key", "revoke", second["id"], **admin).returncode == 0
-        assert run("jobs", **viewer).returncode == 2
-        listed = json.loads(run("key", "list", "--json", **admin).stdout)
-        shown = run("key", "list", **admin).stdout
-    finally:
-        server.kill()
+    yield server, json.loads(first.stdout)["key"]
+    server.kill()
+
+
+def test_the_first_key_is_made_on_this_machine_and_opens_the_door(guarded: tuple[Server, Any]) -> None:
+    server, first = guarded
+    admin = {"SIFTLINE_API_KEY": first, "SIFTLINE_URL": server.url}
+    assert run("jobs", "--url", server.url).returncode == 2
+    second = json.loads(run("key", "create", "bob", "--json", **admin).stdout)
+    viewer = admin | {"SIFTLINE_API_KEY": second["key"]}
+    jobs = run("jobs", **viewer)
+    assert (jobs.returncode, "There are no jobs yet" in jobs.stderr) == (0, True)
+    refused = run("key", "list", **viewer)
+    assert (refused.returncode, "role admin" in refused.stderr) == (2, True)
+    assert run("key", "revoke", second["id"], **admin).returncode == 0
+    assert run("jobs", **viewer).returncode == 2
+    listed = json.loads(run("key", "list", "--json", **admin).stdout)
+    shown = run("key", "list", **admin).stdout
     assert [(key["name"], key["revoked_at"] is None) for key in listed] == [("bob", False), ("ada", True)]
     assert second["key"] not in shown
 
 
-def test_a_key_is_rotated_and_the_log_tells_who_did_what(tmp_path: Path) -> None:
-    here = ("--local", "--data-dir", tmp_path / "data", "--json")
+def test_a_key_is_rotated_and_the_log_of_its_workspace_tells_who_did_what(
+    guarded: tuple[Server, Any],
+) -> None:
+    server, _ = guarded
+    here = ("--local", "--data-dir", server.settings.data_dir, "--json")
     first = json.loads(run("key", "create", "ada", "--role", "admin", "--workspace", "line-4", *here).stdout)
     assert first["workspace"] == "line-4"
-    server = Server(tmp_path / "data")
-    server.start()
-    try:
-        old = {"SIFTLINE_API_KEY": first["key"], "SIFTLINE_URL": server.url}
-        second = json.loads(run("key", "rotate", first["id"], "--grace", 3600, "--json", **old).stdout)
-        new = old | {"SIFTLINE_API_KEY": second["key"]}
-        assert [run("jobs", **key).returncode for key in (old, new)] == [0, 0]
-        third = json.loads(run("key", "rotate", first["id"], *here).stdout)
-        last = old | {"SIFTLINE_API_KEY": third["key"]}
-        assert run("jobs", **last).returncode == 0
-        log = json.loads(run("audit", "--json", **last).stdout)
-        shown = run("audit", **last).stdout
-    finally:
-        server.kill()
+    old = {"SIFTLINE_API_KEY": first["key"], "SIFTLINE_URL": server.url}
+    second = json.loads(run("key", "rotate", first["id"], "--grace", 3600, "--json", **old).stdout)
+    new = old | {"SIFTLINE_API_KEY": second["key"]}
+    assert [run("jobs", **key).returncode for key in (old, new)] == [0, 0]
+    third = json.loads(run("key", "rotate", first["id"], *here).stdout)
+    last = old | {"SIFTLINE_API_KEY": third["key"]}
+    assert run("jobs", **last).returncode == 0
+    log = json.loads(run("audit", "--json", **last).stdout)
+    shown = run("audit", **last).stdout
     assert [(entry["action"], entry["who"]) for entry in log] == [
         ("siftline key rotate", "command-line"),
         ("POST /keys/{key_id}/rotate", "ada"),

@@ -13,7 +13,9 @@ from PIL import Image
 from siftline import Client
 from siftline.schemas import Purified
 from tests.conftest import PATIENCE_S
+from tests.integration.commands import run
 from tests.integration.served import SIFTLINE, clean_environment, serve, siftline, some_images
+from tests.networks import Lend
 
 IMAGES = 24
 
@@ -33,8 +35,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("purified") / "data"
+def data_dir(tmp_path_factory: pytest.TempPathFactory, lend_network: Lend) -> Path:
+    folder = tmp_path_factory.mktemp("purified") / "data"
+    lend_network(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -53,31 +57,16 @@ def test_every_image_is_ranked_once_and_counted_on_one_side(split: Purified) -> 
     assert split.items[0].name == "part-05.png"
 
 
-def test_a_server_on_the_same_folder_gives_the_same_answer(split: Purified, data_dir: Path) -> None:
-    with serve(data_dir) as served, Client(served.url) as client:
-        assert client.purified(split.dataset_id) == split
-        pages = list(client.purified_pages(split.dataset_id, page=7))
-        assert [item for page in pages for item in page.items] == split.items
-        assert client.purified(split.dataset_id, limit=3).items == split.items[:3]
-        shown = siftline("purified", split.dataset_id, "--top", 2, "--url", served.url)
-        siftline("purified", split.dataset_id, "--json", data_dir / "split.json", "--url", served.url)
-        heat = client.image_file(split.items[0].image_id, "heatmap")
-    assert "part-05.png" in shown.stdout
-    assert "contamination" in shown.stdout
-    assert Purified.model_validate_json((data_dir / "split.json").read_text()) == split
-    assert heat.startswith(b"\x89PNG")
-
-
 def test_a_folder_without_an_image_fails_and_says_why(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    answer = siftline("purify", tmp_path)
+    answer = run("purify", tmp_path)
     assert answer.returncode == 1
     assert "refused notes.txt" in answer.stderr
     assert "no image to purify" in answer.stderr
 
 
 def test_an_unknown_backbone_is_a_usage_error_that_names_the_known_ones(tmp_path: Path) -> None:
-    answer = siftline("purify", some_images(tmp_path, range(3)), "--backbone", "resnet-9000")
+    answer = run("purify", some_images(tmp_path, range(3)), "--backbone", "resnet-9000")
     assert answer.returncode == 2
     assert "lite" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -91,10 +80,9 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_ends_it_at_once_and_leaves_the_folder_in_order(parts: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    command = [*SIFTLINE, "purify", str(parts), "--data-dir", str(folder)]
+def interrupt_another_run(parts: Path, data_dir: Path) -> None:
+    """Ctrl-C ends it at once."""
+    command = [*SIFTLINE, "purify", str(parts), "--data-dir", str(data_dir)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment(), text=True) as process:
         assert process.stderr is not None
         while "running" not in (line := process.stderr.readline()):
@@ -104,6 +92,25 @@ def test_ctrl_c_ends_it_at_once_and_leaves_the_folder_in_order(parts: Path, tmp_
         rest = process.stderr.read()
         assert process.wait(PATIENCE_S) == 130
     assert "Traceback" not in rest
-    with serve(folder) as served, Client(served.url) as client:
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_server_on_the_same_folder_gives_the_same_answer_and_goes_on_with_what_ctrl_c_ended(
+    split: Purified, parts: Path, data_dir: Path
+) -> None:
+    interrupt_another_run(parts, data_dir)
+    with serve(data_dir) as served, Client(served.url) as client:
         job = next(client.jobs())
+        assert job.dataset_id != split.dataset_id
+        assert client.purified(split.dataset_id) == split
+        pages = list(client.purified_pages(split.dataset_id, page=7))
+        assert [item for page in pages for item in page.items] == split.items
+        assert client.purified(split.dataset_id, limit=3).items == split.items[:3]
+        shown = run("purified", split.dataset_id, "--top", 2, "--url", served.url)
+        run("purified", split.dataset_id, "--json", data_dir / "split.json", "--url", served.url)
+        heat = client.image_file(split.items[0].image_id, "heatmap")
         assert client.wait(job, timeout_s=PATIENCE_S).state == "succeeded"
+    assert "part-05.png" in shown.stdout
+    assert "contamination" in shown.stdout
+    assert Purified.model_validate_json((data_dir / "split.json").read_text()) == split
+    assert heat.startswith(b"\x89PNG")

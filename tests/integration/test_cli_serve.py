@@ -3,13 +3,15 @@
 import signal
 import socket
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from siftline import Client
 from siftline.schemas import DatasetOptions
 from tests.conftest import PATIENCE_S
-from tests.integration.served import is_gone, serve, siftline, some_images
+from tests.integration.commands import run
+from tests.integration.served import Served, is_gone, serve, siftline, some_images
 
 PAUSED = DatasetOptions(purify=False)
 
@@ -19,44 +21,40 @@ def images(tmp_path: Path) -> Path:
     return some_images(tmp_path / "images", range(3))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_api_and_the_worker_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    with serve(tmp_path / "data") as served:
-        worker = served.worker()
-        with Client(served.url) as client:
-            assert list(client.datasets()) == []
-        served.process.send_signal(number)
-        assert served.process.wait(PATIENCE_S) == 0
-        assert is_gone(worker)
-    assert "Traceback" not in served.log.read_text()
+def test_a_signal_stops_all_cleanly_and_what_was_sent_is_there_after_a_restart(
+    tmp_path: Path, images: Path
+) -> None:
+    sent: list[tuple[UUID, int]] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with serve(tmp_path / "data") as served:
+            worker = served.worker()
+            with Client(served.url) as client:
+                assert [(found.id, found.images) for found in client.datasets()] == sent
+                dataset = client.upload("n", [images], PAUSED).dataset
+                sent.insert(0, (dataset.id, dataset.images))
+            served.process.send_signal(number)
+            assert served.process.wait(PATIENCE_S) == 0
+            assert is_gone(worker)
+        assert "Traceback" not in served.log.read_text()
 
 
-def test_killing_the_server_outright_takes_the_worker_along(tmp_path: Path) -> None:
-    with serve(tmp_path / "data") as served:
-        worker = served.worker()
-        served.process.kill()
-        assert is_gone(worker)
-
-
-def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
-    with serve(tmp_path / "data") as served:
-        first = served.worker()
-        first.kill()
-        assert served.worker(other_than=first.pid).is_running()
-
-
-def test_what_was_sent_is_there_after_a_restart(tmp_path: Path, images: Path) -> None:
-    with serve(tmp_path / "data") as served, Client(served.url) as client:
-        dataset = client.upload("n", [images], PAUSED).dataset
-    with serve(tmp_path / "data") as served, Client(served.url) as client:
-        assert [(found.id, found.images) for found in client.datasets()] == [(dataset.id, dataset.images)]
-
-
-def test_a_folder_that_a_server_holds_is_refused_to_others(tmp_path: Path, images: Path) -> None:
+def test_a_worker_that_dies_is_started_again_and_one_whose_server_is_killed_goes_with_it(
+    tmp_path: Path, images: Path
+) -> None:
     folder = tmp_path / "data"
     with serve(folder) as served:
-        second = siftline("serve", "--port", 0, "--data-dir", folder)
-        purify = siftline("purify", images, "--data-dir", folder)
+        refuses_to_share(served, folder, images)
+        first = served.worker()
+        first.kill()
+        second = served.worker(other_than=first.pid)
+        served.process.kill()
+        assert is_gone(second)
+
+
+def refuses_to_share(served: Served, folder: Path, images: Path) -> None:
+    """A folder that a server holds is nobody else's."""
+    second = siftline("serve", "--port", 0, "--data-dir", folder)
+    purify = run("purify", images, "--data-dir", folder)
     for answer in (second, purify):
         assert answer.returncode == 1
         assert f"Process {served.process.pid} already works in {folder}" in answer.stderr
@@ -76,13 +74,13 @@ def test_a_taken_port_is_said_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "api"])
 def test_other_than_loopback_needs_a_key(tmp_path: Path, command: str) -> None:
-    answer = siftline(command, "--host", "0.0.0.0", "--port", 0, "--data-dir", tmp_path)  # noqa: S104 - it must be refused
+    answer = run(command, "--host", "0.0.0.0", "--port", 0, "--data-dir", tmp_path)  # noqa: S104 - it must be refused
     assert answer.returncode == 2
     assert "SIFTLINE_API_KEY" in answer.stderr
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
-    answer = siftline("serve", "--data-dir", tmp_path, SIFTLINE_LEASE_S="soon")
+    answer = run("serve", "--data-dir", tmp_path, SIFTLINE_LEASE_S="soon")
     assert answer.returncode == 2
     assert "SIFTLINE_LEASE_S" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -96,7 +94,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_database_out_of_reach_is_said_without_its_password(url: str, code: int, said: str) -> None:
-    answer = siftline("migrate", SIFTLINE_DATABASE_URL=url)
+    answer = run("migrate", SIFTLINE_DATABASE_URL=url)
     assert answer.returncode == code
     assert said in answer.stderr
     assert "secret" not in answer.stderr
@@ -105,6 +103,6 @@ def test_a_database_out_of_reach_is_said_without_its_password(url: str, code: in
 
 def test_migrating_twice_does_no_harm(tmp_path: Path) -> None:
     for _ in range(2):
-        answer = siftline("migrate", "--data-dir", tmp_path / "data")
+        answer = run("migrate", "--data-dir", tmp_path / "data")
         assert answer.returncode == 0
         assert "The database is at revision" in answer.stderr

@@ -24,6 +24,7 @@ from siftline_workers.running import RunningJob
 from tests.integration.api.conftest import made
 from tests.integration.job_steps import claim, read
 from tests.integration.training import solar_cells
+from tests.networks import Lend
 
 pytest.importorskip("elpv_dataset", reason="no solar cells without the package elpv-dataset")
 CELLS = 30
@@ -57,7 +58,10 @@ def ran(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_people_and_real_images(api: TestClient, sessions: sessionmaker[Session], settings: Settings) -> None:
+def test_people_and_real_images(
+    api: TestClient, sessions: sessionmaker[Session], settings: Settings, lend_network: Lend
+) -> None:
+    lend_network(settings.data_dir)
     cells = solar_cells(CELLS)
     scratched = [(f"scratch-{i}.png", retouched(cells[i][1], scratch=True)) for i in (3, 9)]
     copy = ("copy.png", retouched(cells[3][1], scratch=True, brightness=1.04))

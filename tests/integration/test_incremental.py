@@ -30,6 +30,7 @@ from siftline_workers.pipeline.extract import StoredImage
 from siftline_workers.running import RunningJob
 from tests.integration.api.conftest import made
 from tests.integration.job_steps import claim, read
+from tests.networks import Lend
 
 FIRST, BATCH = 24, 6
 
@@ -106,7 +107,9 @@ def test_a_batch_is_built_on_the_last_full_version(
     sessions: sessionmaker[Session],
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
+    lend_network: Lend,
 ) -> None:
+    lend_network(settings.data_dir)
     monkeypatch.setattr(incremental, "_FEWEST", FIRST)
     # The head comes after the graph and is trained anew each time; the backbone may as well be loaded once.
     monkeypatch.setattr(funad, "FunadOptions", partial(FunadOptions, steps=3))

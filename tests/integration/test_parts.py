@@ -21,7 +21,7 @@ from siftline.store.parts import Part
 from siftline.store.session import reading, transaction
 from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import Supervisor
-from siftline_workers.methods.backbones import Backbone, load_backbone, preset_named
+from siftline_workers.methods.backbones import Backbone
 from siftline_workers.pipeline import dataset_images
 from siftline_workers.pipeline import helper as helping
 from siftline_workers.pipeline import parts as pipeline
@@ -31,8 +31,10 @@ from siftline_workers.pipeline.feature_cache import FeatureCache
 from siftline_workers.pipeline.helper import Helper
 from siftline_workers.running import RunningJob
 from tests.acceptance.programs import eventually
+from tests.conftest import PATIENCE_S
 from tests.integration.api.conftest import encoded, made, open_client
 from tests.integration.job_steps import add_job, claim, read
+from tests.networks import Lend
 
 IMAGES, SIZE = 20, 8
 HEAVY = (Lane.HEAVY,)
@@ -40,12 +42,15 @@ SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def lite() -> Backbone:
-    return load_backbone(preset_named("lite"), None, "cpu")
+def lite(lend_network: Lend, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("lite"))
+    lend_network(settings.data_dir)
+    return dataset_images.named_backbone("lite", settings)
 
 
 @pytest.fixture
-def sharing(settings: Settings) -> Settings:
+def sharing(settings: Settings, lend_network: Lend) -> Settings:
+    lend_network(settings.data_dir)
     return settings.model_copy(update={"shard_images": SIZE})
 
 
@@ -142,7 +147,7 @@ def test_a_helper_that_stands_still_is_ended_with_the_job(
     eventually(lambda: taken_by(sessions, held.job_id) == ["helper"])
     with transaction(sessions) as session:
         jobs.succeed(session, held, {})
-    helps.join(30)
+    helps.join(PATIENCE_S)
     assert not helps.is_alive()
 
 

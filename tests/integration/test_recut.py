@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -73,15 +74,22 @@ class Line:
             session.execute(update(Dataset).values(review_revision=Dataset.review_revision + 1))
 
 
-@pytest.fixture
-def line(sessions: sessionmaker[Session], settings: Settings) -> Line:
-    dataset_id = add_dataset(sessions)
+@cache
+def judged() -> tuple[ScoredImages, ScoredImages, list[int], split.Split]:
+    """Scores, another signal, what belongs together, and the split that follows: no test changes them."""
     random = np.random.default_rng(0)
     values = np.concatenate([random.gamma(6.0, size=N - BAD), 22 + 3 * random.normal(size=BAD)])
     scores = ScoredImages(tuple(f"{i:064x}" for i in range(N)), values.astype(np.float32))
     noisy = ScoredImages(scores.ids, (scores.values + random.normal(size=N)).astype(np.float32))
     groups = [i // 2 * 2 if i < 10 else i for i in range(N)]  # five pairs of near-duplicates
     found = split.decide(scores, {"a": scores, "b": noisy}, prior=0.05, groups=groups, seed=3)
+    return scores, noisy, groups, found
+
+
+@pytest.fixture
+def line(sessions: sessionmaker[Session], settings: Settings) -> Line:
+    dataset_id = add_dataset(sessions)
+    scores, noisy, groups, found = judged()
     ids = [uuid7() for _ in range(N)]
     order = np.argsort(-scores.values)
     items = [
