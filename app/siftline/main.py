@@ -96,7 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _put_together(settings: Settings, sessions: sessionmaker[Session]) -> Parts:
-    line = ScoringLine(settings.score_queue)
+    line = ScoringLine(settings.score_queue, settings.score_patience_s)
     models = DetectorModels[OwnDetector](
         lambda own: scores.load(_of_workspace(sessions, own), own[1]),
         lambda own: scores.require(_of_workspace(sessions, own), own[1]),

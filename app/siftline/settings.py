@@ -120,6 +120,11 @@ class Settings(BaseSettings):
     score_queue: int = Field(
         256, ge=1, description="Images that may wait to be scored; beyond it requests are answered 429."
     )
+    score_patience_s: float = Field(
+        300.0,
+        ge=0,
+        description="An image not scored after so long: 503, and /healthz is red (0: never).",
+    )
     score_memory_bytes: int = Field(
         2 * GIB, gt=0, description="Memory for loaded detectors; the one unused longest goes first."
     )

@@ -1,5 +1,7 @@
 """Commands that run parts of the service: serve, api, worker, sweeper, migrate."""
 
+import logging
+import os
 import signal
 import socket
 import sys
@@ -103,8 +105,9 @@ def _run_api(settings: Settings, door: socket.socket) -> None:
     from siftline.main import create_app
 
     set_up_logging(settings.log_format, settings.log_level)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_config=None,  # its lines go our way
         log_level="warning",
         access_log=False,
@@ -114,7 +117,13 @@ def _run_api(settings: Settings, door: socket.socket) -> None:
     host, port = door.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     say(f"Siftline is at http://{shown}:{port} (docs at /docs). Data: {settings.data_dir.resolve()}")
-    uvicorn.Server(config).run(sockets=[door])
+    try:
+        uvicorn.Server(config).run(sockets=[door])
+    finally:
+        if app.state.parts.scoring.is_working:
+            # A thread that hangs would be waited for for ever. Our worker stops when this process does.
+            logging.shutdown()
+            os._exit(0)
 
 
 def _unwind_on_signals() -> None:

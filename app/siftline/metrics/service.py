@@ -29,6 +29,7 @@ class Metrics:
             ("siftline_scoring_waiting_images", "Images in line to be scored.", lambda: line.waiting),
             ("siftline_scoring_most_waiting_images", "Beyond it: 429.", lambda: line.most_waiting),
             ("siftline_scoring_image_seconds", "One image, lately.", lambda: line.image_s),
+            ("siftline_scoring_stuck_images", "Given up; their threads hang.", lambda: line.stuck),
             ("siftline_detectors_loaded", "Detectors in memory.", lambda: len(models.loaded)),
             ("siftline_detectors_memory_bytes", "What they take.", lambda: models.memory_bytes),
         ):
