@@ -16,6 +16,8 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from siftline.store.spool import Spool, SpoolFolder
@@ -39,19 +41,25 @@ def one(chance: random.Random, target: str) -> bytes:
     return fuzzing.with_right_checksums(data) if chance.random() < 0.7 else data
 
 
+@contextmanager
+def opened(folder: str) -> Iterator[SpoolFolder]:
+    spool = Spool(Path(folder))
+    spool.open()
+    with spool.folder() as inside:
+        yield inside
+    spool.close()
+
+
 def child(target: str, seed: int, out: Path) -> None:
     """Judge some cases; the last line of standard output says what came out of them."""
     chance, counts = random.Random(seed), Counter[str]()  # noqa: S311 - no secret
-    spool = Spool(Path(tempfile.mkdtemp(prefix="siftline-fuzz-")))
-    spool.open()
     last = out / f"{target}-{seed}.last"
-    with spool.folder() as folder:
+    with tempfile.TemporaryDirectory(prefix="siftline-fuzz-") as temporary, opened(temporary) as folder:
         fuzzing.judge_image(fuzzing.images()[0])
         for number in range(CASES_A_CHILD):
             data = one(chance, target)
             last.write_bytes(data)  # should the process die of it
             counts[_judged(target, data, folder, out / f"{target}-{seed}-{number}")] += 1
-    spool.close()
     last.unlink()
     print(json.dumps(counts))
 
