@@ -6,8 +6,6 @@ import struct
 import threading
 from contextlib import suppress
 
-from tests.conftest import free_port
-
 CHUNK_BYTES = 65536
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST, as a peer that has forgotten the connection
 
@@ -17,9 +15,10 @@ class Wire:
     in silence, and `heal` ends both."""
 
     def __init__(self, target: int) -> None:
-        self.target, self.port = target, free_port()
+        self.target = target
         self._pairs: dict[socket.socket, socket.socket] = {}
-        self._door = socket.create_server(("127.0.0.1", self.port))
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._door.getsockname()[1])
         self._door.setblocking(False)
         self._is_cut = self._is_held = self._is_closed = False
         self._lock = threading.Lock()

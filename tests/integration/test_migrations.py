@@ -15,6 +15,7 @@ from siftline.settings import Settings
 from siftline.store import migrate
 from siftline.store.models import Dataset, Receipt
 from siftline.store.session import make_engine, now, session_factory, transaction
+from tests.conftest import PATIENCE_S
 
 
 def tables(url: str) -> set[str]:
@@ -58,7 +59,7 @@ def test_three_processes_may_migrate_at_once(empty_database_url: str) -> None:
         subprocess.Popen([sys.executable, "-c", code, empty_database_url], stderr=subprocess.PIPE)
         for _ in range(3)
     ]
-    errors = [process.communicate(timeout=60)[1].decode() for process in processes]
+    errors = [process.communicate(timeout=PATIENCE_S)[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
     assert migrate.current(Settings(database_url=empty_database_url)) == migrate.head()
 

@@ -12,6 +12,7 @@ import pytest
 
 from siftline import Client
 from siftline.schemas import DatasetOptions
+from tests.conftest import PATIENCE_S
 from tests.integration.api.server import Server
 from tests.integration.commands import run
 from tests.integration.served import SIFTLINE, clean_environment, some_images
@@ -90,7 +91,7 @@ def test_the_same_command_after_a_kill_sends_only_the_rest(
         command = [*SIFTLINE, *arguments, "--url", between.url]
         environment = clean_environment(XDG_CACHE_HOME=cache)
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-            assert between.held.wait(60)
+            assert between.held.wait(PATIENCE_S)
             process.kill()
         between.sent = b""
         again = run(*arguments, "--url", between.url, XDG_CACHE_HOME=cache)

@@ -1,6 +1,7 @@
 """The API as users run it: a process that listens."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,13 +12,14 @@ import httpx2
 
 from siftline.settings import Settings
 from siftline.store import migrate
-from tests.conftest import free_port
+from tests.conftest import PATIENCE_S
 
 SERVE = """
-import sys, uvicorn
+import socket, sys, uvicorn
 from siftline.main import create_app
 from siftline.settings import Settings
-uvicorn.run(create_app(Settings()), port=int(sys.argv[1]), log_level="warning")
+server = uvicorn.Server(uvicorn.Config(create_app(Settings()), log_level="warning"))
+server.run([socket.socket(fileno=int(sys.argv[1]))])
 """
 
 
@@ -28,13 +30,17 @@ class Server:
         self.settings = Settings(data_dir=folder, **changes)
         self.changes = {f"SIFTLINE_{name.upper()}": str(value) for name, value in changes.items()}
         migrate.upgrade(self.settings)
-        self.port = free_port()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(listener.getsockname()[1])
+        # Open until this process ends: nobody else can take the port, be it before a start or between two.
+        self._door = listener.detach()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         env = os.environ | {"SIFTLINE_DATA_DIR": str(self.settings.data_dir)} | self.changes
-        self.process = subprocess.Popen([sys.executable, "-c", SERVE, str(self.port)], env=env)
-        deadline = time.monotonic() + 90  # on a busy machine
+        program = [sys.executable, "-c", SERVE, str(self._door)]
+        self.process = subprocess.Popen(program, env=env, pass_fds=[self._door])
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 assert httpx2.get(f"{self.url}/healthz").status_code == 200

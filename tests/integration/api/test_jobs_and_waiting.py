@@ -3,20 +3,23 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.errors import OutOfResources
 from siftline.store import jobs
 from siftline.store.jobs import Claim
 from siftline.store.session import transaction
+from tests.conftest import PATIENCE_S
 from tests.integration.api.conftest import is_problem, made, png
 from tests.integration.api.test_answers import write_version
 
@@ -40,10 +43,27 @@ def failed(sessions: Sessions, job_id: str) -> None:
         jobs.fail(session, claimed(session, job_id), OutOfResources("Needs 9 GB."))
 
 
-def in_a_moment(work: Callable[[], object], seconds: float = 0.4) -> threading.Timer:
-    timer = threading.Timer(seconds, work)
-    timer.start()
-    return timer
+@contextmanager
+def after_the_first_look(work: Callable[[], object]) -> Iterator[None]:
+    """Does `work` in another thread as soon as the service has read the job for whoever waits."""
+    looked = threading.Event()
+
+    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM jobs" in statement:
+            looked.set()
+
+    def work_then() -> None:
+        assert looked.wait(PATIENCE_S)
+        work()
+
+    event.listen(Engine, "after_cursor_execute", hear)  # the service has an engine of its own
+    try:
+        with ThreadPoolExecutor(1) as other:
+            done = other.submit(work_then)
+            yield
+            done.result()
+    finally:
+        event.remove(Engine, "after_cursor_execute", hear)
 
 
 def test_a_running_job_tells_stage_progress_and_time_left(
@@ -122,9 +142,8 @@ def test_waiting_ends_when_the_version_is_there(
 ) -> None:
     dataset_id = created["dataset"]["id"]
     image_id = api.get(f"/datasets/{dataset_id}/images").json()["items"][0]["id"]
-    timer = in_a_moment(lambda: write_version(sessions, dataset_id, [image_id], suspects=0))
-    answer = api.get(f"/datasets/{dataset_id}/purified", params={"wait": 60})
-    timer.join()
+    with after_the_first_look(lambda: write_version(sessions, dataset_id, [image_id], suspects=0)):
+        answer = api.get(f"/datasets/{dataset_id}/purified", params={"wait": 60})
     assert answer.status_code == 200
     assert answer.json()["items"][0]["image_id"] == image_id
 
@@ -132,9 +151,8 @@ def test_waiting_ends_when_the_version_is_there(
 def test_waiting_ends_when_the_job_fails(
     api: TestClient, sessions: Sessions, created: dict[str, Any]
 ) -> None:
-    timer = in_a_moment(lambda: failed(sessions, created["job"]["id"]))
-    answer = api.get(f"/datasets/{created['dataset']['id']}/purified", params={"wait": 60})
-    timer.join()
+    with after_the_first_look(lambda: failed(sessions, created["job"]["id"])):
+        answer = api.get(f"/datasets/{created['dataset']['id']}/purified", params={"wait": 60})
     assert is_problem(answer, 409, "purification-not-ready")
     assert answer.json()["job"]["error"]["code"] == "out-of-resources"
     assert "retry-after" not in answer.headers
@@ -208,9 +226,8 @@ def test_a_listener_hears_every_change_until_the_job_is_finished(
     api: TestClient, sessions: Sessions, created: dict[str, Any]
 ) -> None:
     job_id = created["job"]["id"]
-    timer = in_a_moment(lambda: failed(sessions, job_id), 2.0)  # long enough for a busy machine to listen
-    events = events_of(api, job_id)
-    timer.join()
+    with after_the_first_look(lambda: failed(sessions, job_id)):
+        events = events_of(api, job_id)
     assert [data["state"] for _, data in events] == ["queued", "failed"]
     missed = events_of(api, job_id, **{"Last-Event-ID": events[0][0]})
     assert [data["state"] for _, data in missed] == ["failed"]

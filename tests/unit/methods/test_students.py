@@ -116,7 +116,7 @@ def test_long_work_is_told_of_before_it_is_done() -> None:
 
     def work(which: int, progress: Progress) -> None:
         progress(0.5)
-        assert which == 0 or heard.wait(10)
+        assert which == 0 or heard.wait(120)
 
     for_each_long(work, 2, hear)
     assert told[-1] == 1.0

@@ -15,9 +15,8 @@ from siftline.domain.errors import NotFound
 from siftline.scoring import models
 from siftline.scoring.detector import LoadedDetector, assemble
 from siftline.scoring.models import DetectorModels
+from tests.conftest import PATIENCE_S
 from tests.integration.detecting import calibration_json, edges_onnx
-
-TEN_S = 10.0
 
 
 @cache
@@ -38,7 +37,7 @@ class Shelf:
     def load(self, detector_id: UUID) -> LoadedDetector:
         self.loads.append(detector_id)
         if detector_id in self.slow:
-            assert self.slow[detector_id].wait(TEN_S)
+            assert self.slow[detector_id].wait(PATIENCE_S)
         self.require(detector_id)
         return replace(a_detector())
 
@@ -58,7 +57,7 @@ def shelf() -> Shelf:
 def run(shelf: Shelf) -> Callable[..., None]:
     def start(story: Callable[[DetectorModels[UUID]], Awaitable[None]], most_bytes: int = 250) -> None:
         async def told() -> None:
-            await asyncio.wait_for(story(DetectorModels(shelf.load, shelf.require, most_bytes)), TEN_S)
+            await asyncio.wait_for(story(DetectorModels(shelf.load, shelf.require, most_bytes)), PATIENCE_S)
 
         asyncio.run(told())
 
@@ -172,7 +171,7 @@ def test_one_loaded_anew_while_its_row_was_looked_at_is_kept(
     detector_id, may_look = uuid4(), threading.Event()
     monkeypatch.setattr(models, "BELIEVED_S", -1.0)
     monkeypatch.setattr(shelf, "load", lambda _: replace(a_detector()))
-    monkeypatch.setattr(shelf, "require", lambda _: may_look.wait(TEN_S))
+    monkeypatch.setattr(shelf, "require", lambda _: may_look.wait(PATIENCE_S))
 
     async def story(kept: DetectorModels[UUID]) -> None:
         await kept.warm(detector_id)
