@@ -21,6 +21,7 @@ from siftline.store.session import transaction
 from siftline_workers.lifecycle import Supervisor, Watch
 from tests.acceptance.programs import eventually, is_running
 from tests.acceptance.sleepy_child import COMMAND, SECRET
+from tests.conftest import PATIENCE_S
 from tests.integration.job_steps import add_job, claim, read, states
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -52,7 +53,7 @@ class Background:
         self.thread.start()
 
     def join(self) -> None:
-        self.thread.join(30)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
 
 
@@ -114,6 +115,7 @@ def test_a_job_that_fails_says_why_and_tells_no_secret(
     assert states(sessions, job_id) == ["queued", "running", "failed"]
 
 
+@on_sqlite
 def test_a_process_that_dies_is_tried_again_and_then_given_up(
     sessions: sessionmaker[Session], settings: Settings, add: Callable[..., UUID]
 ) -> None:
@@ -153,7 +155,7 @@ def test_a_process_that_stands_still_is_ended_and_says_where(
 def test_progress_is_a_sign_of_life_and_its_end_is_not(
     sessions: sessionmaker[Session], settings: Settings, add: Callable[..., UUID]
 ) -> None:
-    impatient = settings.model_copy(update={"job_silence_s": 2.5})
+    impatient = settings.model_copy(update={"job_silence_s": 6.0})  # no machine stands still for as long
     held = claim(sessions, add())
     supervisor = Supervisor(impatient, sessions, "worker", silent)
     with subprocess.Popen(
@@ -162,15 +164,16 @@ def test_progress_is_a_sign_of_life_and_its_end_is_not(
         watch = Watch(supervisor, held, child, threading.Event())
         watching = threading.Thread(target=watch.until_it_ends)
         watching.start()
-        for step in range(30):
+        for step in range(28):
             with transaction(sessions) as session:
                 jobs.report(session, held, "working", step / 30)
-            time.sleep(0.1)
+            time.sleep(0.25)
         assert watching.is_alive()
-        watching.join(30)
+        watching.join(PATIENCE_S)
     assert watch.stands_still
 
 
+@on_sqlite
 def test_cancelling_stops_a_running_job(
     run: Callable[[UUID], Background],
     sessions: sessionmaker[Session],
@@ -202,6 +205,7 @@ def test_a_job_that_does_not_listen_is_killed(
     assert not is_running(pids()[0])
 
 
+@on_sqlite
 def test_stopping_the_worker_gives_the_job_back_uncounted(
     run: Callable[[UUID], Background], sessions: sessionmaker[Session], add: Callable[..., UUID]
 ) -> None:
@@ -215,12 +219,11 @@ def test_stopping_the_worker_gives_the_job_back_uncounted(
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_the_lease_is_kept_while_the_job_runs(
-    run: Callable[[UUID], Background],
-    sessions: sessionmaker[Session],
-    settings: Settings,
-    add: Callable[..., UUID],
+    sessions: sessionmaker[Session], settings: Settings, add: Callable[..., UUID]
 ) -> None:
-    background = run(job_id := add(does="sleep without a word", seconds=settings.lease_s * 1.5))
+    settings = settings.model_copy(update={"lease_s": 6.0})  # renewed every two seconds
+    supervisor = Supervisor(settings, sessions, "worker", silent, COMMAND)
+    background = Background(supervisor, job_id := add(does="sleep without a word", seconds=8.0))
     while background.thread.is_alive():
         with transaction(sessions) as session:
             assert jobs.stranded(session) == []

@@ -1,7 +1,6 @@
 """Extraction end to end with the real network: order, resuming, cancelling, failing images."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -15,16 +14,27 @@ import pytest
 from PIL import Image
 
 from siftline.imaging import ImageLimits, Tone, decode_rgb
-from siftline_workers.methods.backbones import PRESETS, Backbone, load_backbone
+from siftline.settings import Settings
+from siftline_workers.methods.backbones import Backbone
+from siftline_workers.pipeline.dataset_images import named_backbone
 from siftline_workers.pipeline.extract import ExtractionFailed, StoredImage, extract
 from siftline_workers.pipeline.feature_cache import FeatureCache
+from tests.networks import Lend
 
 SHAPES = [(60, 80), (64, 64), (40, 200), (200, 40), (30, 30), (80, 60), (50, 51), (33, 90), (70, 70)]
 
 
 @pytest.fixture(scope="module")
-def lite() -> Backbone:
-    return load_backbone(PRESETS["lite"], None, device="cpu")
+def data_dir(lend_network: Lend, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the converted network in it."""
+    folder = tmp_path_factory.mktemp("lite")
+    lend_network(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lite(data_dir: Path) -> Backbone:
+    return named_backbone("lite", Settings(data_dir=data_dir))
 
 
 def picture(i: int, shape: tuple[int, int]) -> bytes:
@@ -193,7 +203,7 @@ import os, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.unit.pipeline.test_extract import *
-backbone = load_backbone(PRESETS["lite"], None, device="cpu")
+backbone = named_backbone("lite", Settings(data_dir=Path(sys.argv[2])))
 def die(done):
     if done > 0.3:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -201,11 +211,10 @@ extract(pictures(), backbone, FeatureCache(Path(sys.argv[1])), die)
 """
 
 
-def test_a_killed_run_resumes_to_the_same_bits(lite: Backbone, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(lite: Backbone, data_dir: Path, tmp_path: Path) -> None:
     root = str(Path(__file__).parents[3])
-    killed = subprocess.run(
-        [sys.executable, "-c", RUN.format(root=root), str(tmp_path)], env=os.environ, check=False
-    )
+    program = [sys.executable, "-c", RUN.format(root=root), str(tmp_path), str(data_dir)]
+    killed = subprocess.run(program, check=False)
     assert killed.returncode == -signal.SIGKILL
     kept = len(list(tmp_path.rglob("*.npy")))
     assert 0 < kept < len(SHAPES)
