@@ -80,10 +80,10 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def interrupt_another_run(parts: Path, data_dir: Path) -> None:
+def interrupt_another_run(parts: Path, *options: str, **more: str) -> None:
     """Ctrl-C ends it at once."""
-    command = [*SIFTLINE, "purify", str(parts), "--data-dir", str(data_dir)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment(), text=True) as process:
+    command, environment = [*SIFTLINE, "purify", str(parts), *options], clean_environment(**more)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stderr is not None
         while "running" not in (line := process.stderr.readline()):
             assert line, "it ended before it began"
@@ -95,10 +95,16 @@ def interrupt_another_run(parts: Path, data_dir: Path) -> None:
 
 
 @pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_leaves_nothing_of_a_folder_that_was_only_for_the_run(parts: Path, tmp_path: Path) -> None:
+    interrupt_another_run(parts, TMPDIR=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_server_on_the_same_folder_gives_the_same_answer_and_goes_on_with_what_ctrl_c_ended(
     split: Purified, parts: Path, data_dir: Path
 ) -> None:
-    interrupt_another_run(parts, data_dir)
+    interrupt_another_run(parts, "--data-dir", str(data_dir))
     with serve(data_dir) as served, Client(served.url) as client:
         job = next(client.jobs())
         assert job.dataset_id != split.dataset_id

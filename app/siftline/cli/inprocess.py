@@ -5,7 +5,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -104,20 +104,31 @@ def _run(settings: Settings, sessions: sessionmaker[Session], job_id: UUID) -> N
         with reading(sessions) as session:
             return jobs.get(session, job_id)
 
-    stop, log = threading.Event(), settings.data_dir / "purify.log"
+    stop, ended, log = threading.Event(), threading.Event(), settings.data_dir / "purify.log"
     with log.open("ab") as sink, job_progress() as show:
         supervisor = Supervisor(settings, sessions, new_worker_id(), silent, stderr=sink)
+
+        def attempt() -> None:
+            try:
+                supervisor.run(job_id, stop)
+            finally:
+                ended.set()
+
         # An attempt that dies is taken up again, as a worker would; the job's own limit ends that.
         while (now := state()).state not in FINISHED:
-            attempt = threading.Thread(target=supervisor.run, args=(job_id, stop))
-            attempt.start()
+            ended.clear()
+            threading.Thread(target=attempt).start()
             try:
-                while attempt.is_alive():
+                # Not Thread.join: interrupted once, Python 3.11's takes the thread for ended ever after.
+                while not ended.wait(LOOK_EVERY_S):
                     show(state())
-                    attempt.join(LOOK_EVERY_S)
             except BaseException:
                 stop.set()
-                attempt.join()
+                while not ended.is_set():
+                    with suppress(
+                        KeyboardInterrupt
+                    ):  # a second one: the folder goes when nobody writes to it
+                        ended.wait()
                 raise
     if now.state != "succeeded":
         say(f"The worker's log: {_kept(log)}")
