@@ -39,7 +39,11 @@ class TrainOptions(Strict):
 class FunadOptions(TrainOptions):
     """FUN-AD (arXiv 2411.16110)."""
 
-    faithful: bool = Field(False, strict=True, description="The release's rules, literally, for comparison.")
+    faithful: bool = Field(
+        False,
+        strict=True,
+        description="By the release's rules, for comparison; 60 steps unless `max_steps` is set.",
+    )
 
 
 class CddOptions(TrainOptions):
