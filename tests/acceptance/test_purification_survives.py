@@ -20,6 +20,7 @@ from siftline.settings import Settings
 from siftline_workers.pipeline.purify import SHARES
 from tests.acceptance.programs import Program, Programs, eventually
 from tests.conftest import PATIENCE_S
+from tests.networks import Lend
 
 POLLER = ("-m", "siftline_workers.poller")
 CELERY = (
@@ -103,9 +104,10 @@ class Line:
 
 
 @pytest.fixture
-def production(settings: Settings, redis_url: str, tmp_path: Path) -> Iterator[Line]:
+def production(settings: Settings, redis_url: str, lend_network: Lend, tmp_path: Path) -> Iterator[Line]:
     """Celery and a sweeper on PostgreSQL and Redis."""
     (tmp_path / "production").mkdir()
+    lend_network(settings.data_dir)
     changes = {"redis_url": redis_url, "max_attempts": 20}
     with Line(settings.model_copy(update=changes), tmp_path / "production") as line:
         line.programs.start(line.settings, "-m", "siftline", "sweeper")
@@ -113,10 +115,10 @@ def production(settings: Settings, redis_url: str, tmp_path: Path) -> Iterator[L
 
 
 @pytest.fixture
-def laptop(settings: Settings, sqlite_template: Path, tmp_path: Path) -> Iterator[Line]:
+def laptop(settings: Settings, sqlite_template: Path, lend_network: Lend, tmp_path: Path) -> Iterator[Line]:
     """A poller on SQLite, with a folder of its own: nothing is left of another run to take over."""
     folder = tmp_path / "laptop"
-    folder.mkdir()
+    lend_network(folder)
     shutil.copyfile(sqlite_template, folder / "siftline.db")
     changes = {"database_url": f"sqlite:///{folder / 'siftline.db'}", "data_dir": folder}
     with Line(settings.model_copy(update=changes), folder) as line:
