@@ -16,7 +16,7 @@ from PIL import Image
 
 from siftline.domain.calibration import calibrate
 from siftline.imaging.tiles import to_tiles
-from siftline_workers.methods.backbones import PRESETS
+from siftline_workers.methods.backbones import PRESETS, Backbone
 from siftline_workers.methods.detector_table import DETECTORS
 from siftline_workers.methods.detectors import Budget, Method, TooFewImages, Trained, TrainingSet
 from siftline_workers.methods.features import PatchFeatures
@@ -56,10 +56,9 @@ def tiles(paths: list[Path]) -> NDArray[np.uint8]:
     )
 
 
-def features_of(method: Method, paths: list[Path], folder: Path) -> PatchFeatures:
+def features_of(backbone: Backbone, paths: list[Path], folder: Path) -> PatchFeatures:
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     stored = [StoredImage(d, d, path.read_bytes) for d, path in zip(digests, paths, strict=True)]
-    backbone = method.extractor(LITE, None, "cpu")
     return extract(stored, backbone, FeatureCache(folder), lambda _share: None)
 
 
@@ -74,8 +73,13 @@ def method(request: pytest.FixtureRequest) -> Method:
 
 
 @pytest.fixture(scope="module")
-def data(method: Method, cache_folder: Path) -> TrainingSet:
-    features = features_of(method, good_cells()[:24], cache_folder)
+def backbone(method: Method) -> Backbone:
+    return method.extractor(LITE, None, "cpu")
+
+
+@pytest.fixture(scope="module")
+def data(backbone: Backbone, cache_folder: Path) -> TrainingSet:
+    features = features_of(backbone, good_cells()[:24], cache_folder)
     return TrainingSet(features, NearDuplicates(features.ids, np.arange(features.n_images)))
 
 
@@ -197,12 +201,14 @@ def false_alarms_expected(calibrated_on: int, fpr: float, unseen: int) -> tuple[
     return int(np.quantile(counts, 0.001)), int(np.quantile(counts, 0.999))
 
 
-def test_the_wanted_share_of_unseen_good_images_is_called_defect(method: Method, cache_folder: Path) -> None:
+def test_the_wanted_share_of_unseen_good_images_is_called_defect(
+    method: Method, backbone: Backbone, cache_folder: Path
+) -> None:
     """With axes fitted on all of FUN-AD's folds at once, 1 % were called at least review where 20 % were
     wanted.
     """
     cells = good_cells()
-    features = features_of(method, cells[:70], cache_folder)
+    features = features_of(backbone, cells[:70], cache_folder)
     apart = NearDuplicates(features.ids, np.arange(features.n_images))
     trained = train(method, TrainingSet(features, apart), MemoryKeeper())
     calibrated_on = len(trained.out_of_fold.values)
