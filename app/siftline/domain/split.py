@@ -112,11 +112,14 @@ def decide(
     else:
         cut = Cut(cut_score, f"set by a person at {cut_score:.4g}", uncertain=False)
     undecided = np.isnan(things.truth)
+    few = things.weights.sum() < FEWEST
+    if few:  # nothing was seen, which is not the same as nothing being there
+        p, high = np.where(undecided, np.maximum(p, assumed), p), np.where(undecided, 1.0, high)
     suspect = np.where(undecided, things.values > cut.score, things.truth == 1)
     bar = 1 / (1 + cost_ratio)
     torn = (low <= bar) & (high > bar) | (suspect & (p < 0.5))
     ids = tuple(scores.ids[i] for i in order)
-    doubtful = torn | _disputed(ids, signals, suspect) | _contradicted(things, suspect)
+    doubtful = few | torn | _disputed(ids, signals, suspect) | _contradicted(things, suspect)
     back = np.argsort(order)
     return Split(
         scores.ids,
@@ -240,6 +243,8 @@ def _contamination(
     ]
     if prior is not None:
         low, ends = min(low, prior), [*ends, prior]
+    if weights.sum() < FEWEST:
+        ends.append(0.5)  # nobody could tell
     high = max(min(max(ends), 0.5, 1 - cleared), estimate)
     return Contamination(estimate, (max(low, confirmed), high), evidence, methods)
 

@@ -94,6 +94,16 @@ def test_small_sets_are_marked_uncertain_and_tiny_ones_drop_nothing() -> None:
     assert tiny.verdict.count("suspect") == 0
 
 
+def test_of_a_tiny_set_nothing_is_known_but_what_people_said() -> None:
+    split = decide(_scores(_skewed(15, 8)), {}, decided={"i00003": True, "i00004": False})
+    assert split.contamination.interval[1] == 0.5
+    undecided = np.array([i not in (3, 4) for i in range(15)])
+    assert (split.needs_review == undecided).all()
+    assert (split.interval[undecided, 1] == 1).all()
+    assert (split.p_anomalous[undecided] > 0).all()
+    assert split.p_anomalous[[3, 4]].tolist() == [1, 0]
+
+
 def test_a_prior_is_a_hint_that_widens_the_interval() -> None:
     scores = _scores(_skewed(300, 9))
     hinted = decide(scores, {}, prior=0.3)

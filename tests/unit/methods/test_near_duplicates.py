@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from siftline_workers.methods import connected, near_duplicates
 from siftline_workers.methods.features import PatchFeatures
-from tests.unit.methods.synthetic import picked, texture_images
+from tests.unit.methods.synthetic import DIM, SIDE, picked, texture_images
 
 
 def _rephotographed(features: PatchFeatures, copies: int, brightness: float) -> PatchFeatures:
@@ -128,3 +128,15 @@ def test_edges_may_come_in_any_portions(data: st.DataObject, n: int) -> None:
         for a, b in edges.tolist():
             least[a] = least[b] = min(least[a], least[b])
     assert once.tolist() == twice.tolist() == least
+
+
+def test_an_odd_image_is_no_near_duplicate_of_ordinary_ones_and_its_like_are_of_each_other() -> None:
+    """It is a mode of the set all by itself; taken out, only noise would be left of it to compare."""
+    rng = np.random.default_rng(3)
+    good = texture_images(200)
+    odd = 8 * rng.normal(size=(1, SIDE, SIDE, DIM)) + 0.3 * rng.normal(size=(6, SIDE, SIDE, DIM))
+    maps = [good.of(i).reshape(SIDE, SIDE, DIM) for i in range(200)] + list(odd.astype(np.float16))
+    features = PatchFeatures.from_grids([f"i{i}" for i in range(206)], maps)
+    group = near_duplicates.find(features).group
+    assert len(set(group[200:].tolist())) == 1
+    assert not np.isin(group[:200], group[200:]).any()

@@ -157,8 +157,12 @@ def _private_parts(found: NDArray[np.float32], commons: Commons) -> NDArray[np.f
     out = np.empty_like(found)
     for start in range(0, len(found), _BLOCK):
         rows = torch.from_numpy(found[start : start + _BLOCK]).double()
-        private = rows - centre
-        private -= (private @ axes.T) @ axes
+        own = rows - centre
+        private = own - (own @ axes.T) @ axes
+        # An odd image is a mode of its own: what that leaves of it is noise. As it is it has less than
+        # _SHARED in common with any private part, for these have nothing of the modes.
+        is_mode = private.norm(dim=1) < _SHARED * own.norm(dim=1)
+        private[is_mode] = own[is_mode]
         norms = private.norm(dim=1, keepdim=True)
         something = norms > 1e-6 * rows.norm(dim=1, keepdim=True)
         out[start : start + _BLOCK] = torch.where(something, private / norms, 0.0).numpy()
