@@ -149,6 +149,7 @@ def test_a_person_who_overrules_the_machine_decides_what_is_trained_on(line: Lin
     cells = solar_cells(CELLS)
     with transaction(line.sessions) as session:
         session.execute(update(Dataset).values(review_revision=7))
+        session.execute(update(PurifiedItem).values(p_anomalous=0.75))
         for (name, _), review in ((cells[0], "keep"), (cells[-1], "reject")):
             session.execute(update(Image).where(Image.name == name).values(review=review))
     found = clean_set.load(line.sessions, LocalBlobs(line.settings.blobs_dir), UUID(line.dataset_id), 1)
@@ -156,6 +157,7 @@ def test_a_person_who_overrules_the_machine_decides_what_is_trained_on(line: Lin
     assert list(found.groups.ids) == sorted(chosen)
     assert {image.sha256: image.open_bytes() for image in found.images} == chosen
     assert found.review_revision == 7
+    assert found.good_set_aside == 0.25 * (SUSPECTS - 1)  # one of them was looked at
 
 
 @on_sqlite

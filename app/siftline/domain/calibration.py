@@ -45,7 +45,7 @@ def calibrate(scores: NDArray[np.float32], target_fpr: float, review_fpr: float)
     """Thresholds that a new good image exceeds with probability at most `target_fpr` and `review_fpr`.
 
     That holds for new images like those of `scores`. Where a purification put odd good ones aside, these come
-    on top (benchmarks/LOG.md).
+    on top: the calibration card says how many.
 
     `scores` (n,) of good images, in any order. The conformal quantile: the ceil((n + 1)(1 - fpr))-th
     smallest score. With fewer than 1 / fpr - 1 images no finite threshold can promise that much;

@@ -126,6 +126,12 @@ class CalibrationCard(BaseModel):
 
     method: str
     n: int = Field(description="Good images the thresholds rest on.")
+    good_set_aside: float | None = Field(
+        None,
+        description="Good images to be expected among the suspects that were left out and not looked at. The"
+        " thresholds have not seen their like: on the line, up to (target_fpr * n + good_set_aside) /"
+        " (n + good_set_aside) of good images may be called defects. Decisions about suspects lower it.",
+    )
     in_sample: bool = Field(description="Whether the model had seen them: then p-values flatter.")
     version: int = Field(description="Purification version the images are of.")
     date: datetime

@@ -75,8 +75,8 @@ def verdict_counts(session: Session, purification_id: UUID) -> Sequence[Row[str,
 
 def reviewed_items(
     session: Session, dataset_id: UUID, version: int
-) -> Sequence[Row[UUID, str, str, str | None, list[str], int]]:
-    """Rows of (image_id, sha256, verdict, review, near_duplicates, dataset's review_revision).
+) -> Sequence[Row[UUID, str, str, float, str | None, list[str], int]]:
+    """Rows of (image_id, sha256, verdict, p_anomalous, review, near_duplicates, dataset's review_revision).
 
     One statement, so that the decisions and their revision are of one moment on any database.
     """
@@ -85,6 +85,7 @@ def reviewed_items(
             Image.id,
             Image.sha256,
             PurifiedItem.verdict,
+            PurifiedItem.p_anomalous,
             Image.review,
             PurifiedItem.near_duplicates,
             Dataset.review_revision,

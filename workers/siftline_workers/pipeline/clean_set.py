@@ -30,6 +30,8 @@ class CleanSet:
     tone: Tone | None
     """The whole dataset's: images to be scored are read as these were."""
     review_revision: int
+    good_set_aside: float
+    """Good images to be expected among the suspects that nobody has looked at."""
 
     @property
     def sha256(self) -> str:
@@ -50,6 +52,9 @@ def load(sessions: sessionmaker[Session], blobs: Blobs, dataset_id: UUID, versio
         image_ids={row.sha256: row.id for row in clean},
         tone=tone_of_set(SampleRange(*found) for found in ranges),
         review_revision=rows[0].review_revision if rows else 0,
+        good_set_aside=sum(
+            1 - row.p_anomalous for row in rows if row.verdict == "suspect" and row.review is None
+        ),
     )
 
 

@@ -76,7 +76,7 @@ def run(job: RunningJob) -> None:
         trained = _trained(order, TrainingSet(features, clean.groups), checkpoints, progress, share)
     with stages.stage("calibrate"):
         calibration = _calibrated(order, trained)
-        card = _card(job, order, trained, calibration)
+        card = _card(job, order, clean, trained, calibration)
     with _folder(job) as folder:
         outcome = Outcome(lineage, card, _thinned(trained.curve, CURVE_POINTS), folder)
         with stages.stage("export") as progress:
@@ -170,12 +170,15 @@ def _calibrated(order: Order, trained: Trained) -> Calibration:
     return calibrate(trained.out_of_fold.values, order.options.target_fpr, order.options.review_fpr)
 
 
-def _card(job: RunningJob, order: Order, trained: Trained, calibration: Calibration) -> CalibrationCard:
+def _card(
+    job: RunningJob, order: Order, clean: CleanSet, trained: Trained, calibration: Calibration
+) -> CalibrationCard:
     with reading(job.sessions) as session:
         at = now(session)
     return CalibrationCard(
         method=f"conformal, {trained.calibrated_by}",
         n=len(calibration.scores),
+        good_set_aside=clean.good_set_aside,
         in_sample=trained.in_sample,
         version=order.version,
         date=at,
