@@ -6,7 +6,7 @@ but where one has to run out: on a busy machine a worker may come to renew a sho
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -17,33 +17,17 @@ from sqlalchemy import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline import sweeper
-from siftline.dispatch import enqueue, make_bell
-from siftline.domain.jobs import JobKind, JobState, Lane
+from siftline.domain.jobs import JobState, Lane
 from siftline.settings import Settings
-from siftline.store import jobs, workers
-from siftline.store.session import reading, transaction
-from tests.acceptance.programs import CELERY, Program, Programs, eventually, is_running, stop
-from tests.conftest import free_port, start_redis
+from siftline.store import jobs
+from siftline.store.session import transaction
+from tests.acceptance.production import OwnRedis, Production
+from tests.acceptance.programs import Programs, eventually, is_running, stop
 from tests.faults.network import Wire
-from tests.integration.job_steps import add_dataset, read, states
+from tests.integration.job_steps import read, states
 
-SHORT_LEASE_S, LONG_LEASE_S = 3.0, 600.0
+SHORT_LEASE_S = 3.0
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-
-
-class OwnRedis:
-    """A Redis that keeps nothing and that one test may stop and start."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port, self.folder = free_port(), folder
-        self.start()
-
-    def start(self) -> None:
-        self.server = start_redis(self.port, self.folder)
-
-    def stop(self) -> None:
-        self.server.kill()
-        self.server.wait()
 
 
 @pytest.fixture
@@ -60,58 +44,6 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     else:
         redis_url = request.getfixturevalue("redis_url")
     return settings.model_copy(update={"redis_url": redis_url})
-
-
-class Production:
-    """The parts of a deployment, and what a test does to them."""
-
-    def __init__(self, settings: Settings, sessions: sessionmaker[Session], programs: Programs) -> None:
-        self.settings, self.sessions, self.programs = settings, sessions, programs
-        self.bell = make_bell(settings)
-        self.dataset_id = add_dataset(sessions)
-        self.diary = programs.folder / "diary"
-        self.set(lease_s=LONG_LEASE_S)
-
-    def set(self, **changes: object) -> None:
-        """Of the workers that are started from now on."""
-        self.settings = self.settings.model_copy(update=changes)
-
-    def start_workers(self, count: int = 1, lanes: Sequence[Lane] = tuple(Lane)) -> list[Program]:
-        there = len(self.workers())
-        settings = self.settings.model_copy(update={"lanes": tuple(lanes)})
-        started = [self.programs.start(settings, *CELERY) for _ in range(count)]
-        eventually(lambda: len(self.workers()) == there + count)
-        return started
-
-    def workers(self) -> list[str]:
-        with reading(self.sessions) as session:
-            return [worker.id for worker in workers.alive(session, self.settings.lease_s)]
-
-    def enqueue(
-        self, seconds: float = 600.0, does: str = "sleep", lane: Lane | None = None, until: str = "released"
-    ) -> UUID:
-        params = {"diary": str(self.diary), "seconds": seconds, "does": does}
-        params["until"] = str(self.programs.folder / until)
-        with transaction(self.sessions) as session:
-            return enqueue(session, self.bell, self.dataset_id, JobKind.PURIFY, params, lane=lane).id
-
-    def release(self, what: str = "released") -> None:
-        (self.programs.folder / what).touch()
-
-    def state(self, job_id: UUID) -> str:
-        return read(self.sessions, job_id).state
-
-    def is_at_work(self, job_id: UUID) -> bool:
-        return read(self.sessions, job_id).stage == "sleeping"
-
-    def owner_pid(self, job_id: UUID) -> int:
-        owner = read(self.sessions, job_id).owner
-        assert owner is not None
-        return int(owner.split(":")[1])
-
-    def pids(self) -> list[int]:
-        """The process of each attempt at any job, oldest first."""
-        return [int(line) for line in self.diary.read_text().splitlines()] if self.diary.exists() else []
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_a_database_that_is_away_is_logged_and_told_without_its_password(
 @pytest.mark.parametrize("name", ["SIFTLINE_API_KEY", "SIFTLINE_SECRET"])
 @pytest.mark.parametrize("blank", ["", " ", "\n"])
 def test_no_server_starts_with_a_blank_key_which_an_empty_header_would_show(name: str, blank: str) -> None:
-    answer = run("api", "--port", "0", **{name: blank})
+    answer = run("api", "--port", "0", cwd=None, **{name: blank})
     assert answer.returncode == 2
     assert f"{name}: " in answer.stderr
     assert "set, but empty" in answer.stderr
