@@ -79,7 +79,7 @@ def problem(
     """The answer to an error. `retry_after_s`, `job` and `errors` of its extras are told, others are not."""
     told = {name: error.extra[name] for name in ("job", "errors") if name in error.extra}
     body = Problem(
-        type=f"urn:siftline:problem:{error.code}",
+        type=urn(type(error)),
         title=error.title,
         status=error.status,
         detail=error.detail,
@@ -94,6 +94,11 @@ def problem(
         extra["WWW-Authenticate"] = "Bearer"
     content = body.model_dump(mode="json", exclude_unset=True)
     return JSONResponse(content, error.status, extra, media_type=MEDIA_TYPE)
+
+
+def urn(kind: type[SiftlineError]) -> str:
+    """What the `type` of its problem is."""
+    return f"urn:siftline:problem:{kind.code}"
 
 
 def request_id_of(scope: Scope) -> str | None:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from siftline.access.gate import is_open
-from siftline.api.errors import MEDIA_TYPE as PROBLEM_TYPE
+from siftline.api.problems import complete
 from siftline.imaging import MEDIA_TYPES
 from siftline.schemas import DatasetFromSource, Problem
 
@@ -49,19 +49,13 @@ def _document(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     schemas = document["components"]["schemas"]
+    for never_answered in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(never_answered, None)
     for model in (Problem, DatasetFromSource):
         described = model.model_json_schema(ref_template=REF)
         schemas |= described.pop("$defs", {}) | {model.__name__: described}
     document["components"]["securitySchemes"] = KEYS
     document["security"] = [{name: []} for name in KEYS]
-    error = {"content": {PROBLEM_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}}
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            if is_open(path):
-                operation["security"] = []
-            operation["responses"].pop("422", None)
-            operation["responses"]["4XX"] = {"description": "What is wrong with the request", **error}
-            operation["responses"]["5XX"] = {"description": "What is wrong with the service", **error}
     for path, kinds in {
         "/datasets": {
             "multipart/form-data": {
@@ -77,4 +71,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
         },
     }.items():
         document["paths"][path]["post"]["requestBody"] = {"required": True, "content": kinds}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if is_open(path):
+                operation["security"] = []
+            complete(path, operation)
     return document

@@ -25,6 +25,15 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """`problems` says what is wrong when it is an error, and is empty when it is none."""
+
+    status: str
+    bodies: list[Body]
+    problems: str
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     method: str
     path: str
@@ -32,7 +41,7 @@ class Operation:
     summary: str
     parameters: list[Mapping[str, Any]]
     bodies: list[Body]
-    answers: list[tuple[str, list[Body]]]
+    answers: list[Answer]
 
 
 @router.get("/docs")
@@ -58,13 +67,18 @@ def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
                 summary=(told.get("description") or told["summary"]).replace("`", ""),
                 parameters=[_parameter(one) for one in told.get("parameters", [])],
                 bodies=_bodies(told.get("requestBody", {})),
-                answers=[(status, _bodies(answer)) for status, answer in told["responses"].items()],
+                answers=[_answer(status, answer) for status, answer in told["responses"].items()],
             )
 
 
 def _parameter(told: Mapping[str, Any]) -> Mapping[str, Any]:
     meaning = told.get("description", "").replace("`", "")
     return {**told, "type": words_of(told["schema"]), "description": meaning}
+
+
+def _answer(status: str, told: Mapping[str, Any]) -> Answer:
+    problems = told["description"].replace("`", "") if status[0] in "45" else ""
+    return Answer(status, _bodies(told), problems)
 
 
 def _bodies(told: Mapping[str, Any]) -> list[Body]:

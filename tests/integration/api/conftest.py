@@ -14,13 +14,14 @@ from PIL import Image
 
 from siftline.main import create_app
 from siftline.settings import Settings
+from tests.integration.api.documented import DocumentedClient
 
 LOOPBACK = ("127.0.0.1", 50000)
 File = tuple[str, bytes]
 
 
 def open_client(settings: Settings, host: str = "127.0.0.1", client: str = "127.0.0.1") -> TestClient:
-    return TestClient(
+    return DocumentedClient(
         create_app(settings),
         base_url=f"http://{host}",
         client=(client, 50000),
@@ -109,6 +110,14 @@ def is_problem(answer: Any, status: int, code: str) -> bool:
     assert (answer.status_code, body["status"], body["code"]) == (status, status, code), body
     assert body["title"]
     assert body["detail"]
+    return True
+
+
+def is_head_of(answer: Any, whole: Any) -> bool:
+    """All of an answer but its body, as to a HEAD in the place of a GET."""
+    of_request = {"x-request-id": ""}
+    assert (answer.status_code, answer.content) == (whole.status_code, b"")
+    assert dict(answer.headers) | of_request == dict(whole.headers) | of_request
     return True
 
 

@@ -15,7 +15,7 @@ from siftline.store import artifacts, detectors, jobs
 from siftline.store.artifacts import CHUNK_BYTES
 from siftline.store.models import Image
 from siftline.store.session import reading, transaction
-from tests.integration.api.conftest import is_problem, made, png
+from tests.integration.api.conftest import is_head_of, is_problem, made, png
 from tests.integration.api.test_answers import N, pages, write_version
 from tests.integration.job_steps import claim
 
@@ -171,6 +171,7 @@ def test_artifacts_are_given_back_bit_for_bit_with_their_hash(
         assert int(answer.headers["content-length"]) == told["bytes"] == len(files[told["name"]])
         assert answer.headers["etag"] == f'"{told["sha256"]}"'
         assert answer.headers["content-disposition"] == f'attachment; filename="{told["name"]}"'
+        assert is_head_of(api.head(told["url"]), answer)
         again = api.get(told["url"], headers={"If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
     assert is_problem(api.get(f"{path}/artifacts/model.pt"), 404, "not-found")

@@ -72,9 +72,22 @@ def test_the_check_that_keys_are_asked_for_would_notice_if_they_were_not(tmp_pat
         server.kill()
 
 
-def test_every_error_is_documented_as_a_problem(document: Any) -> None:
+def test_every_error_is_documented_by_its_status_as_a_problem(document: Any) -> None:
     for path, operations in document.raw_schema["paths"].items():
         for method, operation in operations.items():
-            for status in ("4XX", "5XX"):
-                content = operation["responses"][status]["content"]
-                assert list(content) == ["application/problem+json"], (method, path)
+            errors = {status: told for status, told in operation["responses"].items() if status[0] in "45"}
+            assert {"403", "500"} <= set(errors), (method, path)
+            assert not {"4XX", "5XX"} & set(errors), (method, path)
+            for status, told in errors.items():
+                assert list(told["content"]) == ["application/problem+json"], (method, path, status)
+
+
+def test_a_user_finds_by_status_what_may_be_wrong_and_whether_to_wait(document: Any) -> None:
+    told = document.raw_schema["paths"]["/datasets/{dataset_id}/purified"]["get"]["responses"]
+    assert {"400", "401", "403", "404", "409", "422", "429", "500", "503"} < set(told)
+    assert "`purification-not-ready`" in told["409"]["description"]
+    assert [status for status, answer in told.items() if "Retry-After" in answer.get("headers", {})] == [
+        "409",
+        "429",
+        "503",
+    ]

@@ -10,7 +10,7 @@ from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.settings import Settings
-from tests.integration.api.conftest import encoded, is_problem, made, png
+from tests.integration.api.conftest import encoded, is_head_of, is_problem, made, png
 from tests.integration.api.test_answers import pages, write_version
 
 
@@ -49,6 +49,7 @@ def test_every_kind_of_image_is_taken_shown_and_given_back_bit_for_bit(
     assert content.headers["content-type"] == f"image/{image['format']}"
     assert content.headers["x-content-type-options"] == "nosniff"
     assert content.headers["content-disposition"].startswith("inline; filename*=UTF-8''")
+    assert is_head_of(api.head(image["content_url"]), content)
     again = api.get(image["content_url"], headers={"If-None-Match": content.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     if kind == "turned":

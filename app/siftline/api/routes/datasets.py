@@ -12,6 +12,8 @@ from siftline.access.deps import Parts, PartsDep, Reading
 from siftline.api import accept, multipart
 from siftline.api.idempotency import Key
 from siftline.api.parameters import Cursor, Limit, NameContains, Score
+from siftline.api.problems import raises
+from siftline.domain.errors import InsufficientStorage, Unprocessable
 from siftline.services import datasets, images
 from siftline.store.selection import Filter
 from siftline.store.session import reading, transaction
@@ -23,7 +25,12 @@ Purify = Annotated[
 ]
 
 
-@router.post("/datasets", status_code=202, response_model=schemas.DatasetCreated)
+@router.post(
+    "/datasets",
+    status_code=202,
+    response_model=schemas.DatasetCreated,
+    responses=raises(accept.UnsupportedMediaType, Unprocessable, InsufficientStorage),
+)
 async def create_dataset(
     request: Request, parts: PartsDep, purify: Purify = True, key: Key = None
 ) -> Response:
@@ -46,7 +53,12 @@ async def create_dataset(
         return await accept.answered(parts, work)
 
 
-@router.post("/datasets/{dataset_id}/images", status_code=202, response_model=schemas.DatasetCreated)
+@router.post(
+    "/datasets/{dataset_id}/images",
+    status_code=202,
+    response_model=schemas.DatasetCreated,
+    responses=raises(accept.UnsupportedMediaType),
+)
 async def add_images(
     request: Request, dataset_id: UUID, parts: PartsDep, purify: Purify = True, key: Key = None
 ) -> Response:
@@ -83,7 +95,11 @@ def get_dataset(session: Reading, dataset_id: UUID) -> schemas.Dataset:
     return datasets.get(session, dataset_id)
 
 
-@router.delete("/datasets/{dataset_id}", status_code=204)
+@router.delete(
+    "/datasets/{dataset_id}",
+    status_code=204,
+    responses=raises(datasets.DatasetBusy, datasets.DatasetHasDetectors),
+)
 def delete_dataset(parts: PartsDep, dataset_id: UUID, afterwards: BackgroundTasks) -> None:
     """Delete a dataset, its images and all that was made of them; 409 while a job of it is not finished."""
     with transaction(parts.sessions) as session:

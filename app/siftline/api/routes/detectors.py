@@ -15,7 +15,16 @@ from siftline.access.principal import PrincipalDep
 from siftline.api import accept
 from siftline.api.idempotency import Answer, Key
 from siftline.api.parameters import Cursor, Limit
+from siftline.api.problems import raises
+from siftline.domain.errors import (
+    DetectorNotReady,
+    InsufficientStorage,
+    NotFound,
+    PurificationNotReady,
+    Unprocessable,
+)
 from siftline.services import detection
+from siftline.services.estimates import DoesNotFit
 from siftline.store import artifacts
 from siftline.store.session import after_commit, reading
 
@@ -25,11 +34,17 @@ BYTES = {"schema": {"type": "string", "format": "binary"}}
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": dict.fromkeys(("application/octet-stream", "application/json", "image/png"), BYTES)},
     304: {"description": "The caller has it already"},
+    **raises(DetectorNotReady),
 }
 Name = Annotated[str, InPath(pattern=r"^[\x21-\x7e]{1,100}$")]  # PostgreSQL's text cannot hold NUL
 
 
-@router.post("", status_code=202, response_model=schemas.DetectorCreated)
+@router.post(
+    "",
+    status_code=202,
+    response_model=schemas.DetectorCreated,
+    responses=raises(NotFound, PurificationNotReady, Unprocessable, DoesNotFit, InsufficientStorage),
+)
 def create_detector(
     request: Request, parts: PartsDep, new: Annotated[schemas.NewDetector, Body()], key: Key = None
 ) -> Response:
@@ -58,7 +73,7 @@ def get_detector(session: Reading, detector_id: UUID) -> schemas.Detector:
     return detection.get(session, detector_id)
 
 
-@router.delete("/{detector_id}", status_code=204)
+@router.delete("/{detector_id}", status_code=204, responses=raises(detection.DetectorBusy))
 def delete_detector(parts: PartsDep, who: PrincipalDep, session: Writing, detector_id: UUID) -> None:
     """Delete a detector with its artifacts; 409 while a job trains it or scores with it."""
     detection.delete(session, detector_id)
@@ -71,9 +86,14 @@ def list_artifacts(session: Reading, detector_id: UUID) -> list[schemas.Artifact
     return detection.list_artifacts(session, detector_id)
 
 
+@router.head("/{detector_id}/artifacts/{name}", include_in_schema=False)
 @router.get("/{detector_id}/artifacts/{name}", response_class=Response, responses=FILE)
 def get_artifact(
-    parts: PartsDep, detector_id: UUID, name: Name, if_none_match: Annotated[str | None, Header()] = None
+    request: Request,
+    parts: PartsDep,
+    detector_id: UUID,
+    name: Name,
+    if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A file of the detector, bit for bit as its training wrote it."""
     with reading(parts.sessions) as session:
@@ -85,5 +105,7 @@ def get_artifact(
         "Content-Length": str(artifact.bytes),
         "Content-Disposition": f'attachment; filename="{artifact.name}"',
     }
+    if request.method == "HEAD":
+        return Response(headers=headers, media_type=artifact.media_type)
     body = artifacts.pieces(parts.sessions, artifact)
     return StreamingResponse(body, headers=headers, media_type=artifact.media_type)

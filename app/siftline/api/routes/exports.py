@@ -10,6 +10,8 @@ from fastapi.responses import StreamingResponse
 from siftline import schemas
 from siftline.access.deps import PartsDep
 from siftline.api.parameters import Version
+from siftline.api.problems import raises
+from siftline.domain.errors import PurificationNotReady
 from siftline.services import exports
 
 router = APIRouter(prefix="/datasets/{dataset_id}", tags=["exports"])
@@ -21,7 +23,8 @@ FILES: dict[int | str, dict[str, Any]] = {
             **{kind.partition(";")[0]: FILE for kind in exports.MEDIA_TYPES.values()},
             exports.MEDIA_TYPES["coco"]: {"schema": {"type": "object"}},
         }
-    }
+    },
+    **raises(PurificationNotReady),
 }
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from siftline import schemas
@@ -28,6 +28,9 @@ def _shown(media_type: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
+UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has it already"}}
+
+
 @router.get("/{image_id}")
 def get_image(session: Reading, image_id: UUID) -> schemas.Image:
     return images.get(session, image_id)
@@ -39,8 +42,11 @@ def get_explanation(session: Reading, image_id: UUID, version: Version = None) -
     return images.explanation(session, image_id, version)
 
 
-@router.get("/{image_id}/content", response_class=Response, responses=_shown("image/*"))
-def get_content(parts: PartsDep, image_id: UUID, if_none_match: IfNoneMatch = None) -> Response:
+@router.head("/{image_id}/content", include_in_schema=False)
+@router.get("/{image_id}/content", response_class=Response, responses=_shown("image/*") | UNCHANGED)
+def get_content(
+    request: Request, parts: PartsDep, image_id: UUID, if_none_match: IfNoneMatch = None
+) -> Response:
     """The bytes as they were sent."""
     with reading(parts.sessions) as session:
         subject = pictures.find(session, image_id)
@@ -51,7 +57,11 @@ def get_content(parts: PartsDep, image_id: UUID, if_none_match: IfNoneMatch = No
     name = quote(image.name.rpartition("/")[2] or image.sha256, safe="")
     headers |= {"Content-Length": str(image.bytes), "Content-Disposition": f"inline; filename*=UTF-8''{name}"}
     file = pictures.content(parts.blobs, subject)
-    return StreamingResponse(_chunks(file), headers=headers, media_type=MEDIA_TYPES[image.format])
+    media_type = MEDIA_TYPES[image.format]
+    if request.method == "HEAD":
+        file.close()
+        return Response(headers=headers, media_type=media_type)
+    return StreamingResponse(_chunks(file), headers=headers, media_type=media_type)
 
 
 @router.get("/{image_id}/thumbnail", response_class=Response, responses=_shown("image/webp"))

@@ -12,7 +12,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from siftline import schemas
 from siftline.access.deps import Parts, PartsDep, Reading, Writing
 from siftline.api.parameters import Cursor, Limit
-from siftline.domain.errors import NotFound
+from siftline.api.problems import raises
+from siftline.domain.errors import JobStateConflict, NotFound
 from siftline.domain.jobs import FINISHED, JobState
 from siftline.services import jobs
 from siftline.store.session import reading
@@ -43,7 +44,7 @@ def get_job(session: Reading, job_id: UUID) -> schemas.Job:
     return jobs.get(session, job_id)
 
 
-@router.post("/{job_id}/cancel", status_code=202)
+@router.post("/{job_id}/cancel", status_code=202, responses=raises(JobStateConflict))
 def cancel_job(session: Writing, job_id: UUID) -> schemas.Job:
     """Ask a job to stop; 409 when it is finished."""
     return jobs.cancel(session, job_id)

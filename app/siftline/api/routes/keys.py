@@ -13,14 +13,15 @@ from siftline.access.gate import COOKIE
 from siftline.access.keyring import SESSION_S
 from siftline.access.principal import PrincipalDep
 from siftline.api.parameters import Cursor, Limit
-from siftline.domain.errors import Forbidden
+from siftline.api.problems import raises
+from siftline.domain.errors import Conflict, Forbidden
 from siftline.services import audit, keys
 from siftline.store.session import transaction
 
 router = APIRouter(tags=["keys"])
 
 
-@router.post("/keys", status_code=201)
+@router.post("/keys", status_code=201, responses=raises(Conflict))
 def create_key(parts: PartsDep, principal: PrincipalDep, new: schemas.NewKey) -> schemas.KeyCreated:
     """Make a key; the answer is the only place it is ever shown. From the first on, nobody enters without."""
     if new.workspace not in (None, principal.workspace) and not principal.owner:
@@ -37,7 +38,7 @@ def list_keys(session: Reading) -> list[schemas.Key]:
     return keys.every(session)
 
 
-@router.delete("/keys/{key_id}", status_code=204)
+@router.delete("/keys/{key_id}", status_code=204, responses=raises(Conflict))
 def revoke_key(parts: PartsDep, principal: PrincipalDep, key_id: UUID) -> None:
     """It opens nothing any more, on other API hosts within seconds; its name stays with what it did."""
     with transaction(parts.sessions) as session:
@@ -45,7 +46,7 @@ def revoke_key(parts: PartsDep, principal: PrincipalDep, key_id: UUID) -> None:
     parts.keyring.forget()
 
 
-@router.post("/keys/{key_id}/rotate", status_code=201)
+@router.post("/keys/{key_id}/rotate", status_code=201, responses=raises(Conflict))
 def rotate_key(
     parts: PartsDep,
     principal: PrincipalDep,

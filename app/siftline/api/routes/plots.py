@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from siftline.access.deps import Parts, PartsDep
 from siftline.api.parameters import Version
+from siftline.api.problems import raises
+from siftline.domain.errors import PurificationNotReady, Unprocessable
 from siftline.services import pictures, plots, purification, report, suspects
 from siftline.store.models import Purification
 from siftline.store.session import reading
@@ -18,14 +20,16 @@ router = APIRouter(prefix="/datasets/{dataset_id}", tags=["pictures"])
 
 Plot = Literal["histogram", "agreement", "calibration", "contact-sheet"]
 PNG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+    304: {"description": "The caller has it already"},
 }
 HTML: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
+ERRORS = raises(PurificationNotReady, Unprocessable)
 # The report is a stranger to the page: it may show its own pictures and style, and nothing else.
 INERT = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
 
 
-@router.get("/purified/plots/{name}.png", response_class=Response, responses=PNG)
+@router.get("/purified/plots/{name}.png", response_class=Response, responses=PNG | ERRORS)
 def get_plot(
     parts: PartsDep,
     dataset_id: UUID,
@@ -44,7 +48,7 @@ def get_plot(
     return Response(png, media_type="image/png", headers=headers)
 
 
-@router.get("/report", response_class=Response, responses=HTML)
+@router.get("/report", response_class=Response, responses=HTML | ERRORS)
 def get_report(parts: PartsDep, dataset_id: UUID, version: Version = None) -> Response:
     """One HTML file to mail or print: what was found, how sure that is, and what people decided."""
     with reading(parts.sessions) as session:

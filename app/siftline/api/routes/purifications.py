@@ -11,14 +11,22 @@ from siftline.access.deps import PartsDep, Reading
 from siftline.api import accept
 from siftline.api.idempotency import Answer, Key
 from siftline.api.parameters import Cursor, Limit, Selected, Version, VersionNumber
+from siftline.api.problems import raises
 from siftline.api.waiting import until_ready
+from siftline.domain.errors import InsufficientStorage, PurificationNotReady, Unprocessable
 from siftline.services import purification
+from siftline.services.estimates import DoesNotFit
 from siftline.store.session import reading
 
 router = APIRouter(tags=["purifications"])
 
 
-@router.post("/datasets/{dataset_id}/purifications", status_code=202, response_model=schemas.Job)
+@router.post(
+    "/datasets/{dataset_id}/purifications",
+    status_code=202,
+    response_model=schemas.Job,
+    responses=raises(Unprocessable, DoesNotFit, InsufficientStorage),
+)
 def request_purification(
     request: Request,
     parts: PartsDep,
@@ -37,7 +45,11 @@ def request_purification(
     return (once.earlier() or once.do(work)).response()
 
 
-@router.get("/datasets/{dataset_id}/purified", response_model=schemas.Purified)
+@router.get(
+    "/datasets/{dataset_id}/purified",
+    response_model=schemas.Purified,
+    responses=raises(PurificationNotReady, Unprocessable),
+)
 async def get_purified(
     request: Request,
     parts: PartsDep,
@@ -64,7 +76,7 @@ async def get_purified(
     return await until_ready(request, look, min(wait, parts.settings.max_wait_s))
 
 
-@router.get("/datasets/{dataset_id}/purified/histogram")
+@router.get("/datasets/{dataset_id}/purified/histogram", responses=raises(PurificationNotReady))
 def get_histogram(
     session: Reading,
     dataset_id: UUID,

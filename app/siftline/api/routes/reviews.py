@@ -12,6 +12,8 @@ from siftline.access.principal import PrincipalDep
 from siftline.api import accept
 from siftline.api.idempotency import Answer, Key
 from siftline.api.parameters import Cursor, Limit
+from siftline.api.problems import raises
+from siftline.domain.errors import PreconditionFailed, PurificationNotReady, Unprocessable
 from siftline.services import review
 
 router = APIRouter(prefix="/datasets/{dataset_id}", tags=["reviews"])
@@ -33,7 +35,12 @@ def _revision(if_match: str) -> int | None:
     return None if if_match in ("", "*") else int(if_match.strip('"'))
 
 
-@router.post("/reviews", status_code=201, response_model=schemas.ReviewBatch)
+@router.post(
+    "/reviews",
+    status_code=201,
+    response_model=schemas.ReviewBatch,
+    responses=raises(PurificationNotReady, PreconditionFailed, Unprocessable),
+)
 def decide(
     request: Request,
     parts: PartsDep,
@@ -54,7 +61,12 @@ def decide(
     return (once.earlier() or once.do(work)).response()
 
 
-@router.post("/reviews/undo", status_code=201, response_model=schemas.UndoneReviews)
+@router.post(
+    "/reviews/undo",
+    status_code=201,
+    response_model=schemas.UndoneReviews,
+    responses=raises(review.NothingToUndo, review.AlreadyUndone),
+)
 def undo(
     request: Request,
     parts: PartsDep,
@@ -82,7 +94,12 @@ def list_reviews(session: Reading, dataset_id: UUID, cursor: Cursor = None, limi
     return Response(page.model_dump_json(), media_type="application/json", headers=headers)
 
 
-@router.post("/recut", status_code=202, response_model=schemas.Job)
+@router.post(
+    "/recut",
+    status_code=202,
+    response_model=schemas.Job,
+    responses=raises(PurificationNotReady, Unprocessable),
+)
 def request_recut(
     request: Request,
     parts: PartsDep,

@@ -15,7 +15,9 @@ from siftline.access.principal import PrincipalDep
 from siftline.api import accept, score_body
 from siftline.api.idempotency import Answer, Key, Once
 from siftline.api.parameters import Cursor, Limit
-from siftline.domain.errors import Unprocessable
+from siftline.api.problems import raises
+from siftline.domain.errors import DetectorNotReady, NotAnImage, Unprocessable
+from siftline.scoring.line import ScoringStandsStill
 from siftline.services import score_jobs, scoring
 from siftline.services.score_jobs import Files
 from siftline.services.scoring import Outcome
@@ -26,12 +28,21 @@ Explain = Annotated[Literal["none", "map"], Query(description="`map`: a heat map
 Name = Annotated[
     str, Query(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$", description="Of an image that is the body.")
 ]
-MANY: dict[int | str, dict[str, Any]] = {
-    202: {"model": schemas.ScoreJobCreated, "description": "So many images that they became a job"}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    202: {"model": schemas.ScoreJobCreated, "description": "So many images that they became a job"},
+    **raises(
+        score_body.EmptyBody,
+        DetectorNotReady,
+        accept.UnsupportedMediaType,
+        NotAnImage,
+        Unprocessable,
+        scoring.DetectorDamaged,
+        ScoringStandsStill,
+    ),
 }
 
 
-@router.post("/detectors/{detector_id}/score", response_model=schemas.ScoreAnswer, responses=MANY)
+@router.post("/detectors/{detector_id}/score", response_model=schemas.ScoreAnswer, responses=ANSWERS)
 async def score(
     request: Request,
     detector_id: UUID,
@@ -91,7 +102,7 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-@router.get("/jobs/{job_id}/scores")
+@router.get("/jobs/{job_id}/scores", responses=raises(score_jobs.ScoresNotReady))
 def list_scores(
     session: Reading, job_id: UUID, cursor: Cursor = None, limit: Limit = 100
 ) -> schemas.Page[Outcome]:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from siftline import schemas
 from siftline.access.deps import PartsDep
 from siftline.access.principal import PrincipalDep
+from siftline.api.problems import raises
 from siftline.domain.errors import Forbidden, Unavailable
 from siftline.domain.keys import DEFAULT_WORKSPACE
 from siftline.scoring.line import RESTARTED_WITHIN_S
@@ -29,7 +30,7 @@ class NotReady(Unavailable):
     title = "Something the service needs is missing"
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=raises(StandsStill))
 async def healthz(parts: PartsDep) -> schemas.Health:
     """The process answers; 503 when only a restart helps: scoring threads hang.
 
@@ -40,7 +41,7 @@ async def healthz(parts: PartsDep) -> schemas.Health:
     return schemas.Health(status="ok", version=version("siftline"))
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses=raises(NotReady))
 async def readyz(
     parts: PartsDep,
     only: Annotated[list[Check], Query(max_length=6)] = [],  # noqa: B006 - FastAPI copies it
