@@ -80,7 +80,7 @@ def test_a_training_is_asked_for_with_its_options(house: House, dataset: UUID) -
     ("options", "said"),
     [
         (["--target-fpr", 7], "target_fpr"),
-        (["-o", "colour=blue"], "colour"),
+        (["-o", "colour=blue"], "funad has no option colour: it has backbone, seed,"),
         (["-o", "aggregation"], "NAME=VALUE"),
         (["--method", "magic"], "magic"),
         (["--version", 9], "version"),

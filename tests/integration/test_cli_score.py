@@ -96,14 +96,14 @@ def test_without_a_gate_every_verdict_passes(line: Line) -> None:
 def test_the_gate_fails_on_what_it_was_told_to(line: Line, fail_on: str, names: list[str], code: int) -> None:
     answer = line.score(*(f"images/{name}" for name in names), "--fail-on", fail_on)
     assert answer.returncode == code, answer.stderr
-    assert ("fail the gate" in answer.stderr) == (code == 1)
+    assert ("failed the gate" in answer.stderr) == (code == 1)
 
 
 def test_a_real_process_ends_with_the_gate_s_code(line: Line) -> None:
     images = line.folder / "images"
     answer = siftline("score", line.detector, images, "--fail-on", "defect", "--url", line.url)
     assert answer.returncode == 1
-    assert "1 of 3 images fail the gate (--fail-on defect)" in answer.stderr
+    assert "1 of 3 images failed the gate (--fail-on defect)" in answer.stderr
 
 
 @pytest.fixture

@@ -15,7 +15,15 @@ from siftline.cli.options import AsJson, Key, Url, Version, connected, follow
 from siftline.cli.output import out, print_json, say, transfer_progress
 from siftline.client import DEFAULT_URL
 from siftline.domain.errors import Unprocessable
-from siftline.schemas import Detector, NewCdd, NewDetector, NewFunad
+from siftline.schemas import (
+    CddOptions,
+    Detector,
+    FunadOptions,
+    NewCdd,
+    NewDetector,
+    NewFunad,
+    TrainOptions,
+)
 
 DetectorId = Annotated[UUID, typer.Argument(help="Id of the detector.")]
 
@@ -70,6 +78,7 @@ def train(
         "max_steps": max_steps,
     }
     options = {given: value for given, value in options.items() if value is not None} | _named(more or [])
+    _refuse_unknown(method, options)
     new = _new({"dataset_id": dataset, "version": version, "name": name, "method": method}, options)
     with connected(url, api_key) as client:
         created = client.train(new)
@@ -105,6 +114,14 @@ def _new(head: dict[str, Any], options: dict[str, Any]) -> NewFunad | NewCdd:
     given = {name: value for name, value in head.items() if value is not None}
     new: NewFunad | NewCdd = TypeAdapter(NewDetector).validate_python(given | {"options": options})
     return new
+
+
+def _refuse_unknown(method: Literal["funad", "cdd"], options: dict[str, Any]) -> None:
+    """Raises Unprocessable, which lists what there is."""
+    kind: type[TrainOptions] = FunadOptions if method == "funad" else CddOptions
+    known = kind.model_fields
+    if unknown := sorted(set(options) - set(known)):
+        raise Unprocessable(f"{method} has no option {', '.join(unknown)}: it has {', '.join(known)}.")
 
 
 @group.callback()

@@ -37,6 +37,10 @@ def say_error(message: str) -> None:
     err.print(f"[bold red]Error:[/] {escape(message)}")
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def say(message: str) -> None:
     """A remark for people, kept out of what programs read."""
     err.print(escape(message))

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from siftline.cli.options import AsJson, Key, Url, Version, connected, follow
-from siftline.cli.output import out, print_json, say
+from siftline.cli.output import counted, out, print_json, say
 from siftline.client import DEFAULT_URL, similar_of
 from siftline.domain.errors import Unprocessable
 from siftline.schemas import DecisionWord, Job, ReviewBatch, ReviewFilter, Selection, Verdict
@@ -84,7 +84,7 @@ def undo(
     with connected(url, api_key) as client:
         undone = client.undo(dataset, batch)
     if undone.skipped:
-        say(f"{undone.skipped} images were decided anew since: they stay as they are")
+        say(f"{counted(undone.skipped, 'image')} decided anew since: left as found")
     _show(undone, as_json=as_json)
 
 
@@ -158,7 +158,7 @@ def _show(batch: ReviewBatch, *, as_json: bool) -> None:
     if as_json:
         print_json(batch)
     else:
-        say(f"{batch.images} images, revision {batch.revision}")
+        say(f"{counted(batch.images, 'image')}, revision {batch.revision}")
         if batch.images:
             say(f"To take it back: siftline review undo {batch.dataset_id}")
         out.print(f"batch {batch.id}")

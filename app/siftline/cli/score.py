@@ -13,7 +13,7 @@ from rich.table import Table
 from siftline.cli.gate import FailOn, GateReport, fails, judge
 from siftline.cli.junit import junit
 from siftline.cli.options import JsonFile, Key, Url, connected
-from siftline.cli.output import count_progress, out, say, say_error, write_json
+from siftline.cli.output import count_progress, counted, out, say, say_error, write_json
 from siftline.cli.sarif import sarif
 from siftline.client import DEFAULT_URL
 from siftline.client.detectors import SCORE_FILES, Explain
@@ -138,9 +138,10 @@ def _print(report: GateReport) -> None:
 def _say_outcome(report: GateReport) -> None:
     verdicts = [item.verdict for item in report.items]
     counts = ", ".join(f"{verdicts.count(word)} {word}" for word in ("ok", "review", "defect"))
-    say(f"{len(verdicts)} images scored by {report.detector.name}: {counts}")
+    images = counted(len(verdicts), "image")
+    say(f"{images} scored by {report.detector.name}: {counts}")
     for file in report.rejected:
         say_error(f"{file.name} could not be judged: {file.reason}")
     failed = sum(fails(item, report.fail_on) for item in report.items)
     if failed:
-        say_error(f"{failed} of {len(verdicts)} images fail the gate (--fail-on {report.fail_on})")
+        say_error(f"{failed} of {images} failed the gate (--fail-on {report.fail_on})")
