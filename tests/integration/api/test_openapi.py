@@ -10,12 +10,15 @@ from uuid import uuid4
 
 import pytest
 import schemathesis
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
 
 from siftline.store import workers
 from siftline.store.session import make_engine, session_factory, transaction
+from tests.integration.api.conftest import is_problem
+from tests.integration.api.documented import DocumentedClient, pattern_of
 from tests.integration.api.server import Server
 
 KEY = "k" * 40
@@ -91,3 +94,22 @@ def test_a_user_finds_by_status_what_may_be_wrong_and_whether_to_wait(document: 
         "429",
         "503",
     ]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_client_of_these_tests_notices_an_answer_that_is_not_documented(
+    api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/datasets/{uuid4()}"
+    assert is_problem(api.get(path), 404, "not-found")
+    documented: list[dict[str, Any]] = [{"200": {}}, {"404": problem_of("conflict")}]
+    for told in documented:
+        told_of_all = [(pattern_of("/datasets/{dataset_id}"), {"get": {"responses": told}})]
+        monkeypatch.setattr(DocumentedClient, "paths", told_of_all)
+        with pytest.raises(AssertionError, match="documented are"):
+            api.get(path)
+
+
+def problem_of(code: str) -> dict[str, Any]:
+    types = {"properties": {"type": {"enum": [f"urn:siftline:problem:{code}"]}}}
+    return {"content": {"application/problem+json": {"schema": types}}}
