@@ -114,7 +114,7 @@ def test_what_a_later_image_makes_one_is_scored_by_models_that_saw_none_of_it(tm
     for name in ("padim", "funad"):
         one, other = (ranking.fused.signals[name].values for ranking in (found, before))
         places = [np.delete(values[:BEFORE], [3, 4]).argsort().argsort() for values in (one, other)]
-        assert (places[0] == places[1]).mean() > 0.9, "and their scores, but for the scale"
+        assert np.abs(places[0] - places[1]).max() <= 2, "and their scores, but for the scale"
 
 
 def test_a_later_image_has_the_fold_of_what_it_shows() -> None:
