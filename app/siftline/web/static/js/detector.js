@@ -57,7 +57,7 @@ function calibration({ calibration: found }) {
   return found && card("Calibration", pairs([
     ["Method", found.method],
     ["Good images it rests on", count(found.n)],
-    found.good_set_aside != null && ["Good images set aside", `about ${count(Math.round(found.good_set_aside))}: their like may come on top of the false alarms below, up to ${percent(withSetAside(found))} in all`],
+    found.good_set_aside != null && ["Good images set aside", `about ${count(Math.round(found.good_set_aside))}: up to ${percent(withSetAside(found))} false alarms with their like`],
     ["Seen in training", found.in_sample ? "yes: p-values flatter" : "no"],
     ["Defect above", `${figure(found.threshold)} (${percent(found.target_fpr)} false alarms)`],
     ["Review above", `${figure(found.review_threshold)} (${percent(found.review_fpr)})`],
