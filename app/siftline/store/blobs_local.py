@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from siftline.store.blobs import Listed, checked
+from siftline.store.folders import make_folder
 
 ASIDE = ".aside"
 """Not a key: what lies there is in the hands of a careful delete, or was when that one died."""
@@ -28,7 +29,7 @@ class LocalBlobs:
             os.fsync(file.fileno())
         while True:
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(target.parent)
                 source.replace(target)
             except FileNotFoundError:
                 # Whoever deletes the last blob beside it takes the folder, too, and may have just done so.
@@ -60,7 +61,7 @@ class LocalBlobs:
     def _unlinked_if_old(self, path: Path, limit: datetime) -> bool:
         """Looks at the very file it deletes: a put between a look and an unlink would lose what was put."""
         aside = self.root / ASIDE / path.relative_to(self.root).as_posix().replace("/", NO_SLASH)
-        aside.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(aside.parent)
         try:
             path.rename(aside)
             if _put_at(aside.stat()) <= limit:
@@ -72,10 +73,13 @@ class LocalBlobs:
 
     def _put_back(self, aside: Path) -> None:
         path = self.root / aside.name.replace(NO_SLASH, "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError, FileNotFoundError):  # put again meanwhile, or back already
-            os.link(aside, path)
-        _unlinked(aside)
+        while aside.exists():  # else it is back already
+            make_folder(path.parent)
+            # Not found: the folder went with the last blob beside it. Exists: put again meanwhile.
+            with suppress(FileNotFoundError):
+                with suppress(FileExistsError):
+                    os.link(aside, path)
+                _unlinked(aside)
 
     def _below(self, folder: Path) -> Iterator[Listed]:
         try:

@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from siftline.store.folders import make_folder
+
 GONE = "gone-"
 """A folder of such a name is being removed."""
 
@@ -27,7 +29,7 @@ class Use(StrEnum):
 def note(folder: Path, use: Use, dataset_id: UUID) -> None:
     """The dataset needs the folder, which is made if it is not there."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with suppress(FileNotFoundError):  # it was removed in this moment
             (folder / f"{use}.{dataset_id}").touch()
             return

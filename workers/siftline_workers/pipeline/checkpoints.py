@@ -16,6 +16,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from siftline.store.folders import make_folder
+
 _KEPT_S = 7 * 24 * 3600
 
 Arrays = dict[str, NDArray[Any]]
@@ -36,7 +38,7 @@ class Checkpoints:
         """Also clears what ended runs left in `root`, after a week in which it may be of use."""
         self.folder = root / key
         self._used: set[str] = set()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with suppress(FileNotFoundError):  # the same work has ended elsewhere just now
             os.utime(self.folder)  # reading is use, too
         for other in root.iterdir():
@@ -78,7 +80,7 @@ class Checkpoints:
         self._used.add(name)
         while True:
             # Another run of the same work may have ended and cleared the folder, or does while this writes.
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             with suppress(FileNotFoundError):
                 with unfinished.open("wb") as file:
                     np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as its allow_pickle flag too
