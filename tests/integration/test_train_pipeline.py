@@ -30,7 +30,7 @@ from siftline.store.models import Dataset, Image, PurifiedItem
 from siftline.store.session import transaction
 from siftline_workers.methods.detectors import Method
 from siftline_workers.pipeline import clean_set, train, training_order
-from siftline_workers.running import Cancelled
+from siftline_workers.running import Cancelled, LostJob
 from tests.integration.training import Line, MeanPatch, new_line, solar_cells
 
 CELLS, SUSPECTS = 24, 4
@@ -228,6 +228,20 @@ def test_a_cancelled_training_stops_and_its_successor_goes_on_where_it_stood(
     assert of_resumed["scores"] == of_undisturbed["scores"]
     # Nothing of either is left but the features.
     assert not list(line.settings.work_dir.rglob("*.npz"))
+    assert not list(line.settings.work_dir.glob("artifacts-*"))
+
+
+@on_sqlite
+def test_an_attempt_thought_dead_that_wakes_up_leaves_its_successors_files_alone(
+    line: Line, method: MeanPatch
+) -> None:
+    job, _ = line.running(line.ask())
+    with train._folder(job) as ours:
+        (ours / "model.onnx").write_bytes(b"half")
+        with pytest.raises(LostJob), train._folder(job) as theirs:
+            raise LostJob
+        assert (ours / "model.onnx").read_bytes() == b"half"
+        theirs.mkdir()  # as after a kill
     assert not list(line.settings.work_dir.glob("artifacts-*"))
 
 

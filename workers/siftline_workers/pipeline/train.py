@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -199,13 +200,18 @@ def _thinned(curve: Sequence[CurvePoint], points: int) -> list[CurvePoint]:
 
 @contextmanager
 def _folder(job: RunningJob) -> Iterator[Path]:
-    """For the artifacts before they are rows. After a kill the next attempt removes it, or a week does."""
-    folder = job.settings.work_dir / f"artifacts-{job.id}"
+    """For the artifacts before they are rows. After a kill a later attempt removes it, or a week does."""
+    name = f"artifacts-{job.id}-"
+    # This attempt's own: one that was thought dead may wake up, fail, and remove what it wrote.
+    folder = job.settings.work_dir / f"{name}{uuid4().hex}"
     work.note(folder, Use.JOB, job.dataset_id)
+    going = [folder]
     try:
         yield folder
+        going = list(job.settings.work_dir.glob(f"{name}*"))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for one in going:
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def _report(outcome: Outcome, parity: Parity, stages: Stages) -> None:
