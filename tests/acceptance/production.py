@@ -1,16 +1,19 @@
 """A deployment with real Celery workers that a test may do anything to."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.dispatch import enqueue, make_bell
 from siftline.domain.jobs import JobKind, Lane
 from siftline.settings import Settings
 from siftline.store import workers
-from siftline.store.session import reading, transaction
+from siftline.store.models import Job
+from siftline.store.session import now, reading, transaction
 from tests.acceptance.programs import CELERY, Program, Programs, eventually
 from tests.conftest import free_port, start_redis
 from tests.integration.job_steps import add_dataset, read
@@ -41,7 +44,6 @@ class Production:
         self.bell = make_bell(settings)
         self.dataset_id = add_dataset(sessions)
         self.diary = programs.folder / "diary"
-        self.set(lease_s=LONG_LEASE_S)
 
     def set(self, **changes: object) -> None:
         """Of the workers that are started from now on."""
@@ -65,6 +67,12 @@ class Production:
         params["until"] = str(self.programs.folder / until)
         with transaction(self.sessions) as session:
             return enqueue(session, self.bell, self.dataset_id, JobKind.PURIFY, params, lane=lane).id
+
+    def has_waited_long(self, job_id: UUID) -> None:
+        """Since its bell was rung."""
+        with transaction(self.sessions) as session:
+            long_ago = now(session) - timedelta(seconds=2 * LONG_LEASE_S)
+            session.execute(update(Job).where(Job.id == job_id).values(rung_at=long_ago))
 
     def release(self, what: str = "released") -> None:
         (self.programs.folder / what).touch()

@@ -1,4 +1,7 @@
-"""The embedded mode's worker: killed or stopped, the next one takes up where it was."""
+"""The embedded mode's worker: killed or stopped, the next one takes up where it was.
+
+Leases are long: on a busy machine a worker may come to renew a short one too late.
+"""
 
 import json
 import signal
@@ -9,16 +12,23 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.jobs import JobKind
 from siftline.settings import Settings
 from siftline.store import jobs
-from siftline.store.session import transaction
+from siftline.store.models import Job
+from siftline.store.session import now, transaction
 from tests.acceptance.programs import POLLER, ROOT, Programs, eventually, is_running, stop
 from tests.integration.job_steps import add_dataset, add_job, read, states
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"lease_s": 600.0})
 
 
 @pytest.fixture
@@ -56,6 +66,8 @@ def test_a_killed_worker_takes_its_job_down_and_the_next_one_finishes_it(
     worker.send_signal(signal.SIGKILL)
     eventually(lambda: not is_running(pid_of_attempt(programs, 1)))
 
+    with transaction(sessions) as session:
+        session.execute(update(Job).values(lease_until=now(session)))  # as if its time had run out
     release(programs)
     programs.start(settings, *POLLER)
     eventually(lambda: read(sessions, job_id).state == "succeeded")
@@ -71,8 +83,6 @@ def test_a_stopped_worker_gives_its_job_back_and_the_next_one_resumes_at_once(
     job_id: UUID,
     how: signal.Signals,
 ) -> None:
-    # A lease this long would be noticed: nobody may wait for it to run out.
-    settings = settings.model_copy(update={"lease_s": 300.0})
     worker = programs.start(settings, *POLLER)
     eventually(lambda: read(sessions, job_id).stage == "sleeping")
     assert stop(worker, with_signal=how) == 0

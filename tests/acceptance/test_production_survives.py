@@ -1,7 +1,7 @@
 """Real Celery workers, Redis and PostgreSQL: kill what you like, no job is lost and none runs twice.
 
 A job lasts until it is released, so that what is done to its worker is always done in time. Leases are long
-but where one has to run out: on a busy machine a worker may come to renew a short one too late.
+but for the one that has to run out: on a busy machine a worker may come to renew a short one too late.
 """
 
 import threading
@@ -21,12 +21,12 @@ from siftline.domain.jobs import JobState, Lane
 from siftline.settings import Settings
 from siftline.store import jobs
 from siftline.store.session import transaction
-from tests.acceptance.production import OwnRedis, Production
+from tests.acceptance.production import LONG_LEASE_S, OwnRedis, Production
 from tests.acceptance.programs import Programs, eventually, is_running, stop
 from tests.faults.network import Wire
 from tests.integration.job_steps import read, states
 
-SHORT_LEASE_S = 3.0
+SHORT_LEASE_S = 6.0
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
@@ -43,7 +43,7 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
         redis_url = f"redis://127.0.0.1:{request.getfixturevalue('own_redis').port}/0"
     else:
         redis_url = request.getfixturevalue("redis_url")
-    return settings.model_copy(update={"redis_url": redis_url})
+    return settings.model_copy(update={"redis_url": redis_url, "lease_s": LONG_LEASE_S})
 
 
 @pytest.fixture
@@ -81,18 +81,19 @@ def test_a_job_runs_once_however_often_its_message_is_delivered(production: Prod
 
 def test_a_worker_killed_in_mid_job_is_replaced_by_another(production: Production) -> None:
     production.set(lease_s=SHORT_LEASE_S)
-    by_pid = {worker.pid: worker for worker in production.start_workers(2)}
+    (killed,) = production.start_workers()
     job_id = production.enqueue()
     eventually(lambda: production.is_at_work(job_id))
-    killed = production.owner_pid(job_id)
-    by_pid[killed].kill()
+    production.set(lease_s=LONG_LEASE_S)
+    (other,) = production.start_workers()
+    killed.kill()
 
     eventually(lambda: not is_running(production.pids()[0]))
     production.release()
     eventually(succeeded(production, job_id))
     assert states(production.sessions, job_id) == ["queued", "running", "queued", "running", "succeeded"]
     assert read(production.sessions, job_id).result == {"attempt": 2}
-    assert production.owner_pid(job_id) != killed
+    assert production.owner_pid(job_id) == other.pid
     assert len(production.pids()) == 2
 
 
@@ -101,8 +102,8 @@ def test_a_lost_message_is_rung_again(production: Production, redis_url: str) ->
     with redis.Redis.from_url(redis_url) as client:
         assert client.llen("siftline.heavy") == 1
         client.flushdb()  # what a Redis without AOF does when it restarts
-    production.set(lease_s=SHORT_LEASE_S)  # the sweeper rings for those it has just heard of
     production.start_workers()
+    production.has_waited_long(job_id)
     eventually(succeeded(production, job_id))
     assert len(production.pids()) == 1
 
@@ -165,7 +166,6 @@ def test_a_worker_goes_when_it_is_asked_although_redis_says_nothing(
 
 
 def test_a_job_goes_on_while_redis_restarts(production: Production, own_redis: OwnRedis) -> None:
-    production.set(lease_s=SHORT_LEASE_S)  # the sweeper rings for those it has just heard of
     production.start_workers()
     job_id = production.enqueue()
     eventually(lambda: production.is_at_work(job_id))
@@ -173,6 +173,7 @@ def test_a_job_goes_on_while_redis_restarts(production: Production, own_redis: O
     unheard = production.enqueue(seconds=0.1)
     time.sleep(0.5)
     own_redis.start()
+    production.has_waited_long(unheard)
     production.release()
     for each in (job_id, unheard):
         eventually(succeeded(production, each))
