@@ -133,7 +133,11 @@ def _guarded(root: Path) -> Iterator[None]:
 def _cleared(root: Path, *, dry_run: bool = False) -> list[int]:
     sizes = []
     for lock in root.glob("*.lock"):
-        with lock.open("rb") as held:
+        try:
+            held = lock.open("rb")
+        except FileNotFoundError:  # its process has ended properly just now
+            continue
+        with held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

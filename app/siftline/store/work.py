@@ -36,8 +36,11 @@ def note(folder: Path, use: Use, dataset_id: UUID) -> None:
 
 
 def owners(folder: Path) -> set[UUID]:
-    """The datasets that need it."""
-    return {UUID(path.name.partition(".")[2]) for use in Use for path in folder.glob(f"{use}.*")}
+    """The datasets that need it; none when it is gone, or goes in this moment."""
+    try:
+        return {UUID(path.name.partition(".")[2]) for use in Use for path in folder.glob(f"{use}.*")}
+    except FileNotFoundError:
+        return set()
 
 
 def let_go(work_dir: Path, dataset_id: UUID, *, use: Use | None = None, but: Path | None = None) -> None:
@@ -50,9 +53,8 @@ def let_go(work_dir: Path, dataset_id: UUID, *, use: Use | None = None, but: Pat
             if folder == but:
                 continue
             noted.unlink(missing_ok=True)
-            with suppress(FileNotFoundError):  # somebody else removes it
-                if not owners(folder):
-                    remove(folder)
+            if not owners(folder):
+                remove(folder)
 
 
 def remove(folder: Path) -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -124,6 +125,20 @@ def test_what_a_run_did_not_use_goes_and_whoever_is_at_it_saves_it_anew(tmp_path
         "read.npz",
     ]
     assert int(other.once("not-read", Piece())["rounds"]) == 1
+
+
+def test_a_folder_that_goes_while_its_rest_is_removed_is_no_error(tmp_path: Path) -> None:
+    class GoneBetweenTwoLooks(type(Path())):  # type: ignore[misc]  # 3.11's Path picks its own class
+        def is_dir(self) -> bool:
+            found = bool(super().is_dir())
+            shutil.rmtree(self, ignore_errors=True)
+            return found
+
+    run = Checkpoints(tmp_path, "key")
+    run.once("read", Piece())
+    run.folder = GoneBetweenTwoLooks(run.folder)
+    run.keep_used()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_scratch_file_needs_no_folder(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from siftline.store.spool import Spool
+from siftline.store.spool import Spool, clear_abandoned
 
 HOLD = """
 import sys, time
@@ -63,6 +63,13 @@ def test_what_a_killed_process_left_is_cleared_but_not_while_it_lives(tmp_path: 
                 writer.close()
                 assert files(tmp_path) == [b"still mine"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["guard"]
+
+
+def test_a_process_that_ends_while_others_look_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "listed, but gone.lock").symlink_to(tmp_path / "nowhere")
+    with opened(tmp_path) as spool, spool.folder() as folder:
+        assert clear_abandoned(tmp_path) == []
+        assert folder.path.is_dir()
 
 
 def test_a_discarded_file_is_hashed_and_not_kept(tmp_path: Path) -> None:

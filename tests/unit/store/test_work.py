@@ -40,6 +40,22 @@ def test_what_another_dataset_needs_stays_until_it_lets_it_go(tmp_path: Path) ->
     assert (network / "piece.npz").exists(), "what nobody noted is nobody's to remove"
 
 
+class GoneBetweenTwoLooks(type(Path())):  # type: ignore[misc]  # 3.11's Path picks its own class for the system
+    """There when pathlib asks, gone when it lists."""
+
+    def is_dir(self) -> bool:
+        found = bool(super().is_dir())
+        if found:
+            work.remove(Path(self))
+        return found
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_nobodys(tmp_path: Path) -> None:
+    folder = noted(tmp_path / "a", Use.BASIS, OURS)
+    assert work.owners(GoneBetweenTwoLooks(folder)) == set()
+    assert not folder.exists()
+
+
 def test_a_folder_that_was_removed_may_be_noted_again_and_removed_twice(tmp_path: Path) -> None:
     folder = noted(tmp_path / "a", Use.BASIS, OURS)
     work.remove(folder)

@@ -96,9 +96,10 @@ class Checkpoints:
 
     def keep_used(self) -> None:
         """Remove what this process neither read nor saved. Whoever is still at it saves it anew."""
-        for path in self.folder.glob("*.*"):
-            if path.suffix == ".tmp" or (path.suffix == ".npz" and path.stem not in self._used):
-                path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another dataset's job removes the folder in this moment
+            for path in self.folder.glob("*.*"):
+                if path.suffix == ".tmp" or (path.suffix == ".npz" and path.stem not in self._used):
+                    path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
