@@ -79,8 +79,13 @@ def _storage(settings: Settings, blobs: Blobs) -> str:
     try:
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=settings.spool_dir, delete=False) as file:
-            file.write(PROBE)
-        blobs.put(key, Path(file.name))
+            probe = Path(file.name)
+            try:
+                file.write(PROBE)
+                file.flush()
+                blobs.put(key, probe)
+            finally:  # nobody else would: the next look is in some seconds, perhaps for days
+                probe.unlink(missing_ok=True)
         with blobs.open(key) as blob:
             content = blob.read()
         blobs.delete(key)

@@ -13,8 +13,10 @@ from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.main import create_app
+from siftline.services import readiness
 from siftline.settings import Settings
 from siftline.store import workers
+from siftline.store.blobs_local import LocalBlobs
 from siftline.store.session import transaction
 from siftline.store.spool import SpoolWriter
 from tests.integration.api.conftest import (
@@ -199,6 +201,16 @@ def test_ready_means_database_migrations_storage_and_a_worker(
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
     looked_at = ("database", "migrations", "storage", "worker", "scoring")
     assert answer.json()["checks"] == dict.fromkeys(looked_at, "ok")
+
+
+@sqlite_only
+def test_a_storage_that_takes_nothing_is_not_filled_by_asking(
+    sessions: sessionmaker[Session], settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "a file").touch()
+    told = readiness.check(settings, sessions, LocalBlobs(tmp_path / "a file"), ["storage"])
+    assert "cannot be written" in told["storage"]
+    assert list(settings.spool_dir.iterdir()) == []
 
 
 def test_a_database_that_nobody_migrated_is_not_ready(empty_database_url: str, tmp_path: Path) -> None:
