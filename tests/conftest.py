@@ -7,6 +7,7 @@ To pick one: `@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -218,9 +219,12 @@ def start_redis(port: int, folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that systems give to whoever connects or asks for any: it stays free until it is taken."""
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,8 @@ def laptop(settings: Settings, sqlite_template: Path, lend_network: Lend, tmp_pa
     folder = tmp_path / "laptop"
     lend_network(folder)
     shutil.copyfile(sqlite_template, folder / "siftline.db")
-    changes = {"database_url": f"sqlite:///{folder / 'siftline.db'}", "data_dir": folder}
+    # Nothing is killed there, so nobody waits for a lease; a busy machine would make a short one run out.
+    changes = {"database_url": f"sqlite:///{folder / 'siftline.db'}", "data_dir": folder, "lease_s": 600.0}
     with Line(settings.model_copy(update=changes), folder) as line:
         yield line
 

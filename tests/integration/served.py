@@ -31,7 +31,7 @@ def siftline(*arguments: object, **environment: str) -> "subprocess.CompletedPro
         [*SIFTLINE, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=4 * PATIENCE_S,
         env=clean_environment(**environment),
         check=False,
     )
@@ -91,7 +91,7 @@ def serve(data_dir: Path, *arguments: object, **environment: str) -> Iterator[Se
 def _address(log: Path, process: "subprocess.Popen[bytes]", timeout_s: float = PATIENCE_S) -> str:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
-        if address := re.search(r"Siftline is at (http://127\.0\.0\.1:\d+)", log.read_text()):
+        if address := re.search(r"Siftline is at (http://127\.0\.0\.1:\d+) ", log.read_text()):
             return address[1]
         time.sleep(0.05)
     raise AssertionError(f"the server did not start:\n{log.read_text()}")

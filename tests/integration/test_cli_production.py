@@ -29,7 +29,7 @@ def running(command: str, log: Path, environment: dict[str, str]) -> Iterator["s
             process.wait()
 
 
-def ready(client: Client, timeout_s: float = 60) -> Health:
+def ready(client: Client, timeout_s: float = PATIENCE_S) -> Health:
     deadline = time.monotonic() + timeout_s
     while True:
         try:

@@ -1,5 +1,6 @@
 """Is it gone? What was made of a deleted dataset goes with it; what another one has as well stays."""
 
+import os
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -50,7 +51,9 @@ def made_of(settings: Settings, dataset_id: UUID, *seeds: int) -> Callable[[], s
         kept = {
             str(seed) for seed in range(9) for n in NETWORKS if cache.has(n, sha256(png(seed)).hexdigest())
         }
-        return kept | {path.parent.name for path in settings.work_dir.rglob("piece.npz")}
+        # os.walk, because rglob stumbles over a folder that goes while it looks.
+        pieces = {Path(folder).name for folder, _, names in os.walk(settings.work_dir) if "piece.npz" in names}
+        return kept | pieces
 
     return there
 

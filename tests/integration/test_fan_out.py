@@ -29,6 +29,7 @@ from siftline_workers.helping import help_next
 from siftline_workers.lifecycle import Child, Supervisor, kill
 from siftline_workers.pipeline import purify, train
 from siftline_workers.running import Cancelled, RunningJob
+from tests.conftest import PATIENCE_S
 from tests.integration.api.conftest import made, open_client
 from tests.integration.job_steps import add_job, claim, read
 from tests.integration.training import new_line, solar_cells
@@ -36,7 +37,6 @@ from tests.integration.training import new_line, solar_cells
 NETWORK = "test_efficientnet"  # timm's smallest
 BACKBONE = f"timm:{NETWORK}"
 CELLS = 20
-PATIENCE_S = 120
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 Pieces = Mapping[str, NDArray[Any]]

@@ -24,12 +24,12 @@ BODY = (
 
 def half_an_upload(served: Served) -> http.client.HTTPConnection:
     address = urlsplit(served.url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE_S)
     connection.putrequest("POST", "/datasets?purify=false")
     connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
     connection.putheader("Content-Length", str(len(BODY)))
     connection.endheaders(BODY[:100])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not list((served.log.parent / "data" / "spool").glob("*/*")):  # it has begun to read
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -37,7 +37,7 @@ def half_an_upload(served: Served) -> http.client.HTTPConnection:
 
 
 def test_an_upload_in_hand_is_finished_and_one_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
-    with serve(tmp_path / "data", SIFTLINE_DRAIN_S="15") as served:
+    with serve(tmp_path / "data", SIFTLINE_DRAIN_S="60") as served:
         upload = half_an_upload(served)
         served.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)

@@ -57,5 +57,11 @@ class Server:
         self.process.wait()
 
     def datasets(self) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = httpx2.get(f"{self.url}/datasets").json()["items"]
+        items: list[dict[str, Any]] = self.get("/datasets").json()["items"]
         return items
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.url + path, timeout=PATIENCE_S)
+
+    def post(self, path: str, content: Any, headers: dict[str, str]) -> httpx2.Response:
+        return httpx2.post(self.url + path, content=content, headers=headers, timeout=PATIENCE_S)

@@ -79,7 +79,7 @@ def test_a_process_whose_scoring_hangs_is_red_and_ends_on_sigterm(
         process = subprocess.Popen(HANGING, stdout=sink, stderr=sink, env=environment)
     try:
         deadline = time.monotonic() + PATIENCE_S
-        while not (found := re.search(r"Siftline is at (http://\S+)", log.read_text())):
+        while not (found := re.search(r"Siftline is at (http://\S+) ", log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import psutil
 import pytest
@@ -57,10 +56,10 @@ def test_memory_stays_flat_during_a_large_upload(server: Server) -> None:
             yield part(f"{i}.bmp", encoded(Image.fromarray(pixels), "BMP"))
         yield END
 
-    httpx2.post(f"{server.url}/datasets", content=NAME + part("a.png", png(1)) + END, headers=HEADERS)
+    server.post("/datasets", NAME + part("a.png", png(1)) + END, HEADERS)
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
-    answer = httpx2.post(f"{server.url}/datasets", content=body(), headers=HEADERS, timeout=PATIENCE_S)
+    answer = server.post("/datasets", body(), HEADERS)
     assert answer.status_code == 202
     assert answer.json()["dataset"]["images"] == 50
     peak = int(Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
@@ -144,7 +143,7 @@ def test_a_server_killed_during_an_upload_starts_clean_and_has_lost_nothing_it_a
 ) -> None:
     before = server.datasets()
     whole = NAME + part("a.png", png(1)) + END
-    first = httpx2.post(f"{server.url}/datasets", content=whole, headers=HEADERS).json()
+    first = server.post("/datasets", whole, HEADERS).json()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         head = f"POST /datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {HEADERS['Content-Type']}\r\n"
         connection.sendall(
@@ -157,8 +156,8 @@ def test_a_server_killed_during_an_upload_starts_clean_and_has_lost_nothing_it_a
     assert spool_is_empty(server.settings)
     assert server.datasets()[1:] == before
     assert server.datasets()[0] == first["dataset"]
-    images = httpx2.get(f"{server.url}/datasets/{first['dataset']['id']}/images").json()["items"]
-    assert httpx2.get(server.url + images[0]["content_url"]).content == png(1)
+    images = server.get(f"/datasets/{first['dataset']['id']}/images").json()["items"]
+    assert server.get(images[0]["content_url"]).content == png(1)
 
 
 def wait_until(happened: Any) -> None:
