@@ -4,16 +4,18 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread, current_thread
 from uuid import uuid4
 
 import pytest
 
 from siftline.domain.errors import Unavailable
 from siftline.settings import Settings
+from siftline.store import blobs_local
 from siftline.store.blobs import Blobs, dataset_prefix, image_key, thumbnail_key
 from siftline.store.blobs_local import ASIDE, NO_SLASH, LocalBlobs
 from siftline.store.blobs_s3 import S3Blobs
-from tests.conftest import free_port
+from tests.conftest import PATIENCE_S, free_port
 
 STORES = ("local", "s3")
 
@@ -116,6 +118,34 @@ def test_what_a_killed_delete_laid_aside_comes_back(tmp_path: Path, file: Callab
     blobs.put("datasets/a/c", file(b"new"))
     assert [blob.key for blob in blobs.listed("datasets/")] == ["datasets/a/b", "datasets/a/c"]
     with blobs.open("datasets/a/c") as blob:
+        assert blob.read() == b"new"
+
+
+def test_two_careful_deletes_of_one_key_do_not_take_what_was_put_between_them(
+    tmp_path: Path, file: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    blobs.put("a/b", file(b"old"))
+    os.utime(tmp_path / "blobs" / "a" / "b", (0, 0))
+    limit, put_at = datetime(2000, 1, 1, tzinfo=UTC), blobs_local._put_at
+    looked, go_on = Event(), Event()
+    first = Thread(target=lambda: blobs.delete("a/b", unless_put_after=limit))
+
+    def put_at_with_the_other_in_between(stat: os.stat_result) -> datetime:
+        if current_thread() is first:
+            looked.set()
+            go_on.wait(PATIENCE_S)
+        else:
+            go_on.set()
+            first.join()
+        return put_at(stat)
+
+    monkeypatch.setattr(blobs_local, "_put_at", put_at_with_the_other_in_between)
+    first.start()
+    assert looked.wait(PATIENCE_S)
+    blobs.put("a/b", file(b"new"))
+    assert not blobs.delete("a/b", unless_put_after=limit)
+    with blobs.open("a/b") as blob:
         assert blob.read() == b"new"
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 from siftline.store.blobs import Listed, checked
 from siftline.store.folders import make_folder
@@ -13,6 +14,8 @@ from siftline.store.folders import make_folder
 ASIDE = ".aside"
 """Not a key: what lies there is in the hands of a careful delete, or was when that one died."""
 NO_SLASH = ","  # in no key
+WHOSE = 2 * NO_SLASH
+"""Behind it, the name that one delete alone uses: another's of the same key may be at a later blob."""
 
 
 class LocalBlobs:
@@ -60,7 +63,8 @@ class LocalBlobs:
 
     def _unlinked_if_old(self, path: Path, limit: datetime) -> bool:
         """Looks at the very file it deletes: a put between a look and an unlink would lose what was put."""
-        aside = self.root / ASIDE / path.relative_to(self.root).as_posix().replace("/", NO_SLASH)
+        key = path.relative_to(self.root).as_posix().replace("/", NO_SLASH)
+        aside = self.root / ASIDE / f"{key}{WHOSE}{uuid4().hex}"
         make_folder(aside.parent)
         try:
             path.rename(aside)
@@ -72,7 +76,7 @@ class LocalBlobs:
         return False
 
     def _put_back(self, aside: Path) -> None:
-        path = self.root / aside.name.replace(NO_SLASH, "/")
+        path = self.root / aside.name.partition(WHOSE)[0].replace(NO_SLASH, "/")
         while aside.exists():  # else it is back already
             make_folder(path.parent)
             # Not found: the folder went with the last blob beside it. Exists: put again meanwhile.
