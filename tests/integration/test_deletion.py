@@ -52,8 +52,8 @@ def made_of(settings: Settings, dataset_id: UUID, *seeds: int) -> Callable[[], s
             str(seed) for seed in range(9) for n in NETWORKS if cache.has(n, sha256(png(seed)).hexdigest())
         }
         # os.walk, because rglob stumbles over a folder that goes while it looks.
-        pieces = {Path(folder).name for folder, _, names in os.walk(settings.work_dir) if "piece.npz" in names}
-        return kept | pieces
+        found = os.walk(settings.work_dir)
+        return kept | {Path(folder).name for folder, _, names in found if "piece.npz" in names}
 
     return there
 
