@@ -1,5 +1,6 @@
 import os
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -127,6 +128,7 @@ def test_what_a_run_did_not_use_goes_and_whoever_is_at_it_saves_it_anew(tmp_path
     assert int(other.once("not-read", Piece())["rounds"]) == 1
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later ones' glob passes over a folder that goes")
 def test_a_folder_that_goes_while_its_rest_is_removed_is_no_error(tmp_path: Path) -> None:
     class GoneBetweenTwoLooks(type(Path())):  # type: ignore[misc]  # 3.11's Path picks its own class
         def is_dir(self) -> bool:

@@ -1,8 +1,10 @@
 """What a dataset needs no more goes, unless another one needs it."""
 
+import sys
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from uuid_utils.compat import uuid7
 
 from siftline.store import work
@@ -50,6 +52,7 @@ class GoneBetweenTwoLooks(type(Path())):  # type: ignore[misc]  # 3.11's Path pi
         return found
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later ones' glob passes over a folder that goes")
 def test_a_folder_that_goes_while_it_is_looked_at_is_nobodys(tmp_path: Path) -> None:
     folder = noted(tmp_path / "a", Use.BASIS, OURS)
     assert work.owners(GoneBetweenTwoLooks(folder)) == set()
