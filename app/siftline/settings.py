@@ -19,9 +19,13 @@ def _there(secret: SecretStr) -> SecretStr:
     value = secret.get_secret_value().strip()
     if not value:
         raise ValueError("it is set, but empty: give it a value, or unset it")
+    if value.upper() == PLACEHOLDER:
+        raise ValueError("it is still the example's placeholder: make a secret, openssl rand -hex 32")
     return SecretStr(value)
 
 
+PLACEHOLDER = "CHANGE-ME"
+"""What stands for each secret in deploy/k8s/secret.example.yaml, which anybody can read."""
 Secret = Annotated[SecretStr, AfterValidator(_there)]
 
 

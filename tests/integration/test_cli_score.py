@@ -161,6 +161,22 @@ def test_the_reports_say_the_same_as_the_exit_code_and_do_so_again(line: Line, t
     assert (report.passed, report.fail_on, report.detector.id) == (False, "defect", line.detector)
 
 
+def test_a_report_that_cannot_be_written_costs_neither_the_others_nor_the_verdict(
+    line: Line, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    nowhere, whole = tmp_path / "file" / "score.xml", tmp_path / "score.json"
+    reports = ("--junit", nowhere, "--explain", tmp_path / "file" / "maps", "--json", whole)
+    for fail_on, code in (("defect", 1), (None, 2)):
+        gate = () if fail_on is None else ("--fail-on", fail_on)
+        answer = line.score("images", *gate, *reports)
+        assert answer.returncode == code, answer.stderr
+        assert f"{nowhere}: " in answer.stderr
+        assert "3 images scored by edges" in answer.stderr
+        assert "odd.png" in answer.stdout
+        assert len(GateReport.model_validate_json(whole.read_text()).items) == 3
+
+
 def test_heat_maps_are_written_beside_each_other_under_the_images_names(line: Line, tmp_path: Path) -> None:
     answer = line.score("images", "--explain", tmp_path / "maps", "--json", "-")
     report = GateReport.model_validate_json(answer.stdout)

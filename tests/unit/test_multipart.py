@@ -56,6 +56,20 @@ def test_a_folder_is_walked_in_order_and_hidden_files_stay_at_home(tmp_path: Pat
     assert [part.name for part in find_files([tmp_path])] == ["3.png", "a/1.png", "b/2.png"]
 
 
+def test_a_link_to_nothing_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    with pytest.raises(FileNotFoundError, match=r"gone\.png is a link to a file that is not there"):
+        find_files([tmp_path])
+
+
+def test_a_name_that_is_no_utf_8_is_sent_as_far_as_it_can_be_told(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/a\xff.png"
+    with open(path, "wb") as file:  # noqa: PTH123 - a name of bytes
+        file.write(b"x")
+    assert [part.name for part in find_files([tmp_path])] == ["a\N{REPLACEMENT CHARACTER}.png"]
+    assert b'filename="a\xef\xbf\xbd.png"' in b"".join(MultipartBody({}, find_files([tmp_path])))
+
+
 def test_names_cannot_break_out_of_their_header(tmp_path: Path) -> None:
     evil = tmp_path / 'x"; name="y\r\nX: 1.png'
     evil.write_bytes(b"x")

@@ -23,7 +23,7 @@ from siftline.cli import (
     upkeep,
     uploads,
 )
-from siftline.cli.output import say_error
+from siftline.cli.output import message_of, say_error
 from siftline.client import JobFailed
 from siftline.domain.errors import Conflict, SiftlineError, Unavailable
 
@@ -55,16 +55,6 @@ def main() -> None:
     except (SiftlineError, ValidationError, OSError) as error:
         say_error(message_of(error))
         sys.exit(exit_code_of(error))
-
-
-def message_of(error: Exception) -> str:
-    if isinstance(error, SiftlineError):
-        return error.detail
-    if isinstance(error, ValidationError):  # an option that no server has seen yet
-        return "; ".join(f"{e['loc'][-1]}: {e['msg']}" if e["loc"] else e["msg"] for e in error.errors())
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
 
 
 def exit_code_of(error: Exception) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -24,6 +24,7 @@ from rich.table import Table
 
 from siftline.client.uploads import THERE_ALREADY
 from siftline.client.wholefile import whole_file
+from siftline.domain.errors import SiftlineError
 from siftline.schemas import Job, Purified, Receipt
 
 T = TypeVar("T")
@@ -35,6 +36,16 @@ err = Console(soft_wrap=True, width=None if sys.stderr.isatty() else 200, stderr
 
 def say_error(message: str) -> None:
     err.print(f"[bold red]Error:[/] {escape(message)}")
+
+
+def message_of(error: Exception) -> str:
+    if isinstance(error, SiftlineError):
+        return error.detail
+    if isinstance(error, ValidationError):  # an option that no server has seen yet
+        return "; ".join(f"{e['loc'][-1]}: {e['msg']}" if e["loc"] else e["msg"] for e in error.errors())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def counted(number: int, noun: str) -> str:

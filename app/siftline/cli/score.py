@@ -2,6 +2,8 @@
 
 import base64
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from uuid import UUID
@@ -10,18 +12,19 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from siftline.cli.gate import FailOn, GateReport, fails, judge
+from siftline.cli.gate import PASSED, FailOn, GateReport, fails, judge
 from siftline.cli.junit import junit
 from siftline.cli.options import JsonFile, Key, Url, connected
-from siftline.cli.output import count_progress, counted, out, say, say_error, write_json
+from siftline.cli.output import count_progress, counted, message_of, out, say, say_error, write_json
 from siftline.cli.sarif import sarif
 from siftline.client import DEFAULT_URL
 from siftline.client.detectors import SCORE_FILES, Explain
-from siftline.client.multipart import FilePart, find_files
+from siftline.client.multipart import FilePart, find_files, legible
 from siftline.client.wholefile import whole_file
 from siftline.domain.errors import Conflict, Unprocessable
 from siftline.schemas import ScoreAnswer
 
+UNWRITTEN = 2
 MAP_PREFIX = "data:image/png;base64,"
 
 
@@ -52,7 +55,8 @@ def score(
     """Score images with a detector, and pass or fail.
 
     Exit codes: 0 passed · 1 an image fails the gate · 2 usage, or a file that is no readable image (the
-    others are judged and reported all the same) · 3 the server is out of reach, or the time is up.
+    others are judged and reported all the same), or a report that cannot be written (the others are) ·
+    3 the server is out of reach, or the time is up.
     """
     files = named(paths)
     with connected(url, api_key) as client, count_progress("scoring") as progress:
@@ -68,31 +72,46 @@ def score(
             )
         except Conflict as error:  # a detector that is not ready has failed no image
             raise Unprocessable(error.detail) from error
+    unwritten: list[OSError] = []
     if explain is not None:
-        answer = with_maps_in(explain, answer)
+        with _noted(unwritten):
+            answer = with_maps_in(explain, answer)
     report = judge(answer, fail_on)
     for path, write in ((junit_file, junit), (sarif_file, sarif)):
         if path is not None:
-            with whole_file(path) as file:
+            with _noted(unwritten), whole_file(path) as file:
                 file.write(write(report))
     if json_file is not None:
-        write_json(json_file, report)
+        with _noted(unwritten):
+            write_json(json_file, report)
     if json_file is None or str(json_file) != "-":
         _print(report)
     _say_outcome(report)
-    raise typer.Exit(report.exit_code)
+    for reason in unwritten:
+        say_error(message_of(reason))
+    raise typer.Exit(report.exit_code or (UNWRITTEN if unwritten else PASSED))
+
+
+@contextmanager
+def _noted(unwritten: list[OSError]) -> Iterator[None]:
+    """A report that cannot be written costs neither the other ones nor the verdict."""
+    try:
+        yield
+    except OSError as error:
+        unwritten.append(error)
 
 
 def named(paths: list[Path]) -> list[FilePart]:
     """Each file once, named by its path from here, as code hosts know it; outside by its whole path."""
-    here, files = Path.cwd(), {}
+    here = Path.cwd()
+    files: dict[Path, FilePart] = {}
     for path in paths:
         for part in find_files([path]):
             content = part.content
             assert isinstance(content, Path)  # noqa: S101 - it was found on disk
             whole = Path(os.path.abspath(content))  # noqa: PTH100 - a link keeps the name it was given by
-            name = (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
-            files[name] = FilePart(name, content, part.size)
+            name = whole.relative_to(here) if whole.is_relative_to(here) else whole
+            files[whole] = FilePart(legible(name), content, part.size)
     return list(files.values())
 
 

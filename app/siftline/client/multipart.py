@@ -4,6 +4,7 @@ httpx would open every file of a request at once: five thousand images are more 
 """
 
 import mimetypes
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,21 +36,38 @@ class FilePart:
 
 
 def find_files(paths: Iterable[Path]) -> list[FilePart]:
-    """The files that `paths` name, folders walked in order of name; hidden files inside folders are left out.
+    """The files that `paths` name, folders walked in order of name.
 
-    A file inside a folder is named by its path below that folder. Raises FileNotFoundError.
+    Hidden files inside folders are left out, folders that are linked there are not walked. A file inside a
+    folder is named by its path below that folder. Raises FileNotFoundError, also for a link to nothing, and
+    OSError for a folder that cannot be listed: what is in it would be passed over in silence.
     """
     parts: list[FilePart] = []
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist")
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in inside:
+        for file in _walked(path) if path.is_dir() else [path]:
+            if file.is_symlink() and not file.exists():
+                raise FileNotFoundError(f"{file} is a link to a file that is not there")
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
-            if path.is_dir() and any(piece.startswith(".") for piece in name.parts):
-                continue
-            parts.append(FilePart(name.as_posix(), file, file.stat().st_size))
+            parts.append(FilePart(legible(name), file, file.stat().st_size))
     return parts
+
+
+def _walked(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    files: list[Path] = []
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in files if file.is_file() or file.is_symlink())
+
+
+def legible(path: Path) -> str:
+    """The path as text. A name on disk may hold bytes that are no UTF-8; no request and no report can."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "replace")
 
 
 def batched(files: Iterable[FilePart], most_files: int, most_bytes: int) -> Iterator[list[FilePart]]:

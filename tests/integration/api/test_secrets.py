@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # it ships no types
 from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
 
@@ -19,6 +20,7 @@ from tests.integration.commands import run
 
 PASSWORD = "hunter2-of-the-database"  # noqa: S105 - nobody's
 AWAY = f"postgresql+psycopg://siftline:{PASSWORD}@127.0.0.1:1/x"
+ROOT = Path(__file__).parents[3]
 MASTER = "the-key-in-the-settings"
 
 
@@ -64,6 +66,16 @@ def test_no_server_starts_with_a_blank_key_which_an_empty_header_would_show(name
     assert answer.returncode == 2
     assert f"{name}: " in answer.stderr
     assert "set, but empty" in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["SIFTLINE_API_KEY", "SIFTLINE_SECRET"])
+def test_no_server_starts_with_the_placeholder_of_the_example_which_anybody_can_read(name: str) -> None:
+    example = yaml.safe_load_all((ROOT / "deploy/k8s/secret.example.yaml").read_text())
+    [placeholder] = {secret["stringData"][name] for secret in example if name in secret["stringData"]}
+    answer = run("api", "--port", "0", cwd=None, **{name: f"{placeholder}\n"})
+    assert answer.returncode == 2
+    assert f"{name}: " in answer.stderr
+    assert "placeholder" in answer.stderr
 
 
 def test_a_key_whose_file_ends_in_a_line_end_is_the_key_without_it() -> None:
