@@ -26,6 +26,7 @@ def newest_to_undo(session: Session, dataset_id: UUID, by: str) -> ReviewBatch |
         .where(
             ReviewBatch.dataset_id == dataset_id,
             ReviewBatch.by == by,
+            ReviewBatch.images > 0,
             ReviewBatch.undoes.is_(None),
             _undoing(ReviewBatch).is_(None),
         )

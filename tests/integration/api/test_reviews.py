@@ -86,6 +86,14 @@ def test_pressing_undo_twice_takes_back_two_batches_and_redo_does_them_again(
     assert said(api, path) == {ids[0]: ("keep", "ada")}
 
 
+def test_undo_passes_over_a_decision_that_met_no_image(api: TestClient, path: str, ids: list[str]) -> None:
+    first = decide(api, path, "ada", (ids[0], "keep")).json()
+    assert decide_by(api, path, "ada", "reject", name_contains="of no image").json()["images"] == 0
+    assert undo(api, path, "ada").json()["undoes"] == first["id"]
+    assert said(api, path) == {}
+    assert is_problem(undo(api, path, "ada"), 409, "nothing-to-undo")
+
+
 def test_a_batch_done_again_can_be_taken_back_again(api: TestClient, path: str, ids: list[str]) -> None:
     batch = decide(api, path, "ada", (ids[0], "keep")).json()
     for _ in range(2):
