@@ -26,7 +26,7 @@ from siftline.services import exports
 from siftline.settings import Settings
 from siftline.store.blobs import image_key
 from siftline.store.blobs_local import LocalBlobs
-from tests.integration.api.conftest import encoded, is_problem, made, png, spool_is_empty
+from tests.integration.api.conftest import encoded, is_head_of, is_problem, made, png, spool_is_empty
 from tests.integration.api.reviewing import people, rank
 from tests.integration.api.test_answers import pages
 
@@ -72,6 +72,12 @@ def export(api: TestClient, dataset: dict[str, Any], fmt: str, **params: Any) ->
     assert answer.status_code == 200, answer.text
     assert int(answer.headers["content-length"]) == len(answer.content)
     return answer
+
+
+def test_a_head_tells_how_long_an_export_will_be(api: TestClient, dataset: dict[str, Any]) -> None:
+    for fmt in ("csv", "mvtec"):
+        path = f"/datasets/{dataset['id']}/export?format={fmt}"
+        assert is_head_of(api.head(path), api.get(path))
 
 
 def unzipped(answer: Any) -> zipfile.ZipFile:

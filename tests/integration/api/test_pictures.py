@@ -58,6 +58,7 @@ def test_every_kind_of_image_is_taken_shown_and_given_back_bit_for_bit(
     for path, media_type in (("thumbnail", "webp"), ("heatmap", "png"), ("heatmap?overlay=false", "png")):
         answer = api.get(f"/images/{image['id']}/{path}")
         assert answer.headers["content-type"] == f"image/{media_type}"
+        assert is_head_of(api.head(f"/images/{image['id']}/{path}"), answer)
         shown = Image.open(io.BytesIO(answer.content))
         # a scan longer than 8:1 is squeezed in its thumbnail, on purpose
         assert (shown.width > shown.height) == (image["width"] > image["height"])

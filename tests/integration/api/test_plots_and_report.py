@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.services import plots
 from siftline.settings import Settings
-from tests.integration.api.conftest import is_problem, made, png
+from tests.integration.api.conftest import is_head_of, is_problem, made, png
 from tests.integration.api.reviewing import people, rank
 from tests.integration.api.test_answers import pages
 
@@ -51,6 +51,8 @@ def test_every_plot_is_a_picture_that_a_browser_keeps_for_its_version(api: TestC
         assert api.get(f"{path}/purified/plots/{name}.png", headers=seen).status_code == 304
     newest = api.get(f"{path}/purified/plots/histogram.png")
     assert newest.headers["cache-control"] == "no-cache"
+    assert is_head_of(api.head(f"{path}/purified/plots/histogram.png"), newest)
+    assert is_head_of(api.head(f"{path}/report"), api.get(f"{path}/report"))
 
 
 @SQLITE

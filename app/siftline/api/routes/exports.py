@@ -28,6 +28,7 @@ FILES: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.head("/export", include_in_schema=False)
 @router.get("/export", response_class=Response, responses=FILES)
 def get_export(
     parts: PartsDep,

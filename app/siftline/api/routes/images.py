@@ -64,6 +64,7 @@ def get_content(
     return StreamingResponse(_chunks(file), headers=headers, media_type=media_type)
 
 
+@router.head("/{image_id}/thumbnail", include_in_schema=False)
 @router.get("/{image_id}/thumbnail", response_class=Response, responses=_shown("image/webp"))
 def get_thumbnail(parts: PartsDep, image_id: UUID) -> Response:
     """WebP, its longer side at most 320 pixels."""
@@ -73,6 +74,7 @@ def get_thumbnail(parts: PartsDep, image_id: UUID) -> Response:
     return Response(webp, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
 
 
+@router.head("/{image_id}/heatmap", include_in_schema=False)
 @router.get("/{image_id}/heatmap", response_class=Response, responses=_shown("image/png"))
 def get_heatmap(
     parts: PartsDep,

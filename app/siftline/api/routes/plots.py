@@ -29,6 +29,7 @@ ERRORS = raises(PurificationNotReady, Unprocessable)
 INERT = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
 
 
+@router.head("/purified/plots/{name}.png", include_in_schema=False)
 @router.get("/purified/plots/{name}.png", response_class=Response, responses=PNG | ERRORS)
 def get_plot(
     parts: PartsDep,
@@ -48,6 +49,7 @@ def get_plot(
     return Response(png, media_type="image/png", headers=headers)
 
 
+@router.head("/report", include_in_schema=False)
 @router.get("/report", response_class=Response, responses=HTML | ERRORS)
 def get_report(parts: PartsDep, dataset_id: UUID, version: Version = None) -> Response:
     """One HTML file to mail or print: what was found, how sure that is, and what people decided."""
