@@ -8,6 +8,7 @@ import struct
 import subprocess
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from siftline import Client
 from siftline.schemas import DatasetOptions, Detector
 from siftline.store.session import make_engine, session_factory
+from tests.conftest import PATIENCE_S
 from tests.integration.api.reviewing import rank
 from tests.integration.api.server import Server
 from tests.integration.commands import run
@@ -111,11 +113,14 @@ def test_a_narrow_terminal_cuts_no_id_short(house: House, dataset: UUID) -> None
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     command = [*SIFTLINE, "jobs", "--last", "1", "--url", house.url, "--api-key", KEY]
     environment = {name: value for name, value in clean_environment().items() if name != "COLUMNS"}
-    subprocess.run(command, stdout=terminal, check=True, timeout=60, env=environment)
-    shown = os.read(ours, 10_000).decode()
+    subprocess.run(command, stdout=terminal, check=True, timeout=PATIENCE_S, env=environment)
     os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # at its end: what was written may come in pieces
+        while piece := os.read(ours, 10_000):
+            shown += piece
     os.close(ours)
-    assert f"{job}  train  {dataset}" in shown
+    assert f"{job}  train  {dataset}" in shown.decode()
 
 
 def test_detectors_are_listed_and_shown(house: House) -> None:
