@@ -58,7 +58,8 @@ class _Kept:
         if self.path.is_dir():
             work.remove(self.path)
         else:
-            self.path.unlink(missing_ok=True)
+            with suppress(IsADirectoryError):  # a folder that went is made anew in this moment: it is needed
+                self.path.unlink(missing_ok=True)
 
 
 def _features(sessions: sessionmaker[Session], settings: Settings, *, dry_run: bool) -> Freed:

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 from uuid_utils.compat import uuid7
 
+from siftline import caches
 from siftline.caches import Freed
 from siftline.garbage import FEW, collect
 from siftline.imaging import ImageInfo
@@ -174,6 +175,19 @@ def test_caches_keep_to_their_size_and_what_was_used_last(
     assert sorted(path.stem for path in features.iterdir()) == ["1", "2"]
     assert freed["work"] == Freed(4, 300), "too much, and all but one older than a job at work leaves them"
     assert {path.name for path in work.iterdir() if path.is_dir()} == {"2", "opened"}
+
+
+class MadeAnew(type(Path())):  # type: ignore[misc]  # 3.11's Path picks its own class for the system
+    """A folder that was not there a moment ago."""
+
+    def is_dir(self) -> bool:
+        return False
+
+
+def test_a_folder_that_is_made_anew_while_it_is_removed_stays(tmp_path: Path) -> None:
+    (tmp_path / "piece").mkdir()
+    caches._Kept(MadeAnew(tmp_path / "piece"), 0, 0.0).remove()
+    assert (tmp_path / "piece").is_dir()
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
