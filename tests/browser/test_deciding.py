@@ -134,13 +134,25 @@ def test_what_another_person_decides_is_seen_here_with_the_name(opened: Opener, 
 
 def _both_decide(anna: Page, ben: Page) -> str:
     """Ben has not seen what Anna said when he says the opposite."""
-    first = focus_first(anna)
+    first, held = focus_first(anna), list[Route]()
     focus_first(ben)
+
+    def hold_the_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
     ben.route("**/changes*", lambda route: route.abort())
+    ben.route("**/reviews", hold_the_first)
     anna.keyboard.press("x")
     expect_tag(anna, first, "Rejected")
-    ben.unroute_all(behavior="wait")
     ben.keyboard.press("k")
+    expect(card(ben, first).locator(".tag.keep.pending")).to_be_visible()
+    while not held:
+        ben.wait_for_timeout(20)
+    ben.unroute("**/changes*")  # not before he has said it: the page looks for news every few seconds
+    held[0].continue_()
     expect(ben.get_by_role("dialog", name="Somebody else was faster")).to_contain_text(
         f"{first}: reject, anna"
     )
