@@ -33,7 +33,7 @@ from tests.networks import lend_network
 
 __all__ = ["lend_network"]  # a fixture, for pytest to find here
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 """How long to wait for what must happen: far longer than it takes on a machine with ten others at work."""
 
 # What a shell, a runner or a company's network may have set, and what would change what the tests see.
