@@ -101,6 +101,7 @@ class Diff(BaseModel):
     newly_suspect: list[UUID]
     newly_cleared: list[UUID]
     added: list[UUID]
+    added_suspect: list[UUID]
 
 
 class Box(BaseModel):

@@ -199,4 +199,5 @@ def diff(session: Session, dataset_id: UUID, *, before: int, after: int) -> sche
         newly_suspect=list(purifications.moved(session, old.id, new.id, verdict="suspect")),
         newly_cleared=list(purifications.moved(session, old.id, new.id, verdict="clean")),
         added=list(purifications.added(session, old.id, new.id)),
+        added_suspect=list(purifications.added(session, old.id, new.id, verdict="suspect")),
     )

@@ -239,11 +239,12 @@ def moved(session: Session, before: UUID, after: UUID, *, verdict: str) -> Seque
     ).all()
 
 
-def added(session: Session, before: UUID, after: UUID) -> Sequence[UUID]:
-    """Images that only the later purification has ranked, most suspect first."""
+def added(session: Session, before: UUID, after: UUID, *, verdict: str | None = None) -> Sequence[UUID]:
+    """Images that only the later purification has ranked, most suspect first; `verdict`: only those."""
     known = select(PurifiedItem.image_id).where(PurifiedItem.purification_id == before)
+    wanted = [] if verdict is None else [PurifiedItem.verdict == verdict]
     return session.scalars(
         select(PurifiedItem.image_id)
-        .where(PurifiedItem.purification_id == after, PurifiedItem.image_id.not_in(known))
+        .where(PurifiedItem.purification_id == after, PurifiedItem.image_id.not_in(known), *wanted)
         .order_by(PurifiedItem.rank)
     ).all()

@@ -223,11 +223,12 @@ def test_the_histogram_counts_every_image_once(
 def test_the_diff_names_who_changed_sides_and_who_came(
     api: TestClient, sessions: sessionmaker[Session], dataset: dict[str, Any], image_ids: list[str]
 ) -> None:
-    a, b, c, d = image_ids[:4]
+    a, b, c, d, e = image_ids[:5]
     write_version(sessions, dataset["id"], [a, b, c], suspects=2)
-    write_version(sessions, dataset["id"], [d, c, b, a], suspects=3)
+    write_version(sessions, dataset["id"], [d, c, b, a, e], suspects=3)
     body = api.get(f"/datasets/{dataset['id']}/purified/diff", params={"from": 1, "to": 2}).json()
-    assert (body["newly_suspect"], body["newly_cleared"], body["added"]) == ([c], [a], [d])
+    assert (body["newly_suspect"], body["newly_cleared"]) == ([c], [a])
+    assert (body["added"], body["added_suspect"]) == ([d, e], [d])
 
 
 def test_a_version_of_no_images_has_an_empty_histogram(

@@ -162,7 +162,10 @@ histogram.addEventListener("cut", () => {
 byId("cut-reset").addEventListener("click", () => histogram.set(histogram.now));
 byId("cut-apply").addEventListener("click", () => start("recut", { cut_score: histogram.cut }));
 byId("recut")?.addEventListener("click", () => start("recut", {}));
-byId("repurify")?.addEventListener("click", () => start("purifications", {}));
+byId("repurify")?.addEventListener("click", async () => {
+  const words = "Everything is scored again, with the decisions so far, as a new version; the present one stays. It can take minutes.";
+  if (await ask({ title: "Purify again?", words, yes: "Re-purify" })) start("purifications", {});
+});
 byId("cancel")?.addEventListener("click", () => post(`/jobs/${byId("running").dataset.running}/cancel`).catch(complain));
 byId("version").addEventListener("change", (event) => location.assign(`/d/${dataset}?version=${event.target.value}`));
 
