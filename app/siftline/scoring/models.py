@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -89,7 +89,8 @@ class DetectorModels(Generic[K]):
         if time.monotonic() - entry.checked_at > BELIEVED_S:
             await self._check(detector_id, entry)
         if self._entries.get(detector_id) is entry:  # it may have been dropped and loaded anew meanwhile
-            self._entries[detector_id] = self._entries.pop(detector_id)
+            with suppress(KeyError):  # another thread may forget it between the two looks
+                self._entries[detector_id] = self._entries.pop(detector_id)
         return entry
 
     async def _check(self, detector_id: K, entry: _Entry) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -103,6 +104,33 @@ def test_the_one_unused_longest_makes_room(run: Callable[..., None], shelf: Shel
         assert kept.loaded == [a, c]
         await kept.warm(b)
         assert shelf.loads == [a, b, c, b]
+
+    run(story)
+
+
+class ForgottenBetweenTwoLooks(dict[Any, Any]):
+    """As when another thread forgets a detector just after it was found for the second time."""
+
+    looks = 0
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        found, self.looks = super().get(key, default), self.looks + 1
+        if self.looks == 2:
+            self.pop(key)
+        return found
+
+
+def test_who_asks_while_another_thread_forgets_is_still_answered(
+    run: Callable[..., None], shelf: Shelf
+) -> None:
+    a = uuid4()
+
+    async def story(kept: DetectorModels[UUID]) -> None:
+        await kept.warm(a)
+        kept._entries = ForgottenBetweenTwoLooks(kept._entries)
+        async with kept.using(a) as detector:
+            assert detector.ref == a_detector().ref
+        assert kept.loaded == []
 
     run(story)
 
