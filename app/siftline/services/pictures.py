@@ -1,5 +1,6 @@
 """What there is to look at: an image's bytes, its thumbnail, its heat map."""
 
+import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -24,6 +25,8 @@ from siftline.store import images, purifications
 from siftline.store.blobs import Blobs, image_key, thumbnail_key
 from siftline.store.models import Image, PurifiedItem
 from siftline.store.spool import Spool
+
+log = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 320
 HEATMAP_SIDE = 1024
@@ -74,16 +77,19 @@ def content(blobs: Blobs, subject: Subject) -> BinaryIO:
 
 
 def thumbnail(blobs: Blobs, spool: Spool, decoders: Executor, subject: Subject, settings: Settings) -> bytes:
-    """WebP, made on first sight and kept beside the image."""
+    """WebP, made on first sight and kept beside the image, unless the storage is full."""
     key = thumbnail_key(subject.image.dataset_id, subject.image.sha256)
     try:
         with blobs.open(key) as kept:
             return kept.read()
     except FileNotFoundError:
         made = decoders.submit(_thumbnail, blobs, subject, settings).result()
-    with spool.folder() as folder, folder.writer("thumbnail") as writer:
-        writer.write(made)
-        blobs.put(key, writer.close().path)
+    try:
+        with spool.folder() as folder, folder.writer("thumbnail") as writer:
+            writer.write(made)
+            blobs.put(key, writer.close().path)
+    except OSError as error:
+        log.warning("a thumbnail was not kept: %s", error.strerror)
     return made
 
 

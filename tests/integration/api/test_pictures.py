@@ -1,6 +1,7 @@
 """Images to look at: every kind there is, their thumbnails and heat maps."""
 
 import io
+from errno import ENOSPC
 from uuid import uuid4
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.settings import Settings
-from tests.integration.api.conftest import encoded, is_head_of, is_problem, made, png
+from siftline.store.spool import SpoolWriter
+from tests.integration.api.conftest import encoded, is_head_of, is_problem, made, png, spool_is_empty
 from tests.integration.api.test_answers import pages, write_version
 
 
@@ -81,6 +83,24 @@ def test_the_thumbnail_is_made_once(api: TestClient, settings: Settings) -> None
     assert [path.read_bytes() for path in kept] == [first]
     kept[0].write_bytes(b"kept")
     assert api.get(image["thumbnail_url"]).content == b"kept"
+
+
+def test_a_full_disk_keeps_nobody_from_looking(
+    api: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = made(api, ("a.png", png(1)))
+    image = next(pages(api, f"/datasets/{body['dataset']['id']}/images"))
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(SpoolWriter, "write", full)
+        shown = api.get(image["thumbnail_url"])
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
+    assert list(settings.blobs_dir.rglob("*.webp")) == []
+    assert spool_is_empty(settings)
+    assert api.get(image["thumbnail_url"]).content == shown.content
 
 
 def test_a_heat_map_means_the_same_in_every_image_and_knows_its_version(
