@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -79,6 +79,10 @@ def stopped_in(line: Line, detector: dict[str, Any], last: str, times: int = 1) 
     line.api.post(f"/jobs/{detector['job']['id']}/cancel")
 
 
+def by_hash(contents: Iterable[bytes]) -> list[bytes]:
+    return sorted(contents, key=lambda content: hashlib.sha256(content).hexdigest())
+
+
 def scores_of(onnx: bytes, tiles: np.ndarray[Any, Any]) -> list[float]:
     network = openvino.Core().compile_model(
         openvino.Core().read_model(onnx, b""), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
@@ -122,7 +126,10 @@ def test_a_training_leaves_a_detector_with_lineage_calibration_and_all_its_files
 
 @on_sqlite
 def test_what_is_stored_scores_as_what_was_trained(line: Line, method: MeanPatch) -> None:
+    with transaction(line.sessions) as session:  # no suspect can be a good image
+        session.execute(update(PurifiedItem).values(p_anomalous=1.0))
     found = trained(line, target_fpr=0.1, review_fpr=0.3)
+    assert (found["calibration"]["suspects_heeded"], found["calibration"]["n"]) == (0, CELLS - SUSPECTS)
     kept = json.loads(line.file(found, "calibration.json"))
     onnx = line.file(found, "model.onnx")
     tiles = np.concatenate(
@@ -145,11 +152,30 @@ def test_what_is_stored_scores_as_what_was_trained(line: Line, method: MeanPatch
 
 
 @on_sqlite
+def test_as_many_suspects_as_are_probably_good_are_calibrated_on(line: Line, method: MeanPatch) -> None:
+    with transaction(line.sessions) as session:
+        session.execute(update(PurifiedItem).values(p_anomalous=0.6))
+    found = trained(line)
+    kept = json.loads(line.file(found, "calibration.json"))
+    of = {}
+    for content in (content for _, content in solar_cells(CELLS)):
+        tiles = to_tiles(decode_rgb(content, ImageLimits(2**20)), kept["side"])
+        of[content] = max(scores_of(line.file(found, "model.onnx"), tiles))
+    scores = list(of.values())
+    suspects, clean = scores[:SUSPECTS], scores[SUSPECTS:]
+    expected = sorted([*clean, *sorted(suspects)[:2]])  # of 4 with .4 each
+    np.testing.assert_allclose(kept["scores"], expected, atol=0.2)
+    card = found["calibration"]
+    assert (card["n"], card["suspects_heeded"]) == (CELLS - SUSPECTS + 2, 2)
+    assert card["good_set_aside"] == pytest.approx(1.6)
+
+
+@on_sqlite
 def test_a_person_who_overrules_the_machine_decides_what_is_trained_on(line: Line) -> None:
     cells = solar_cells(CELLS)
     with transaction(line.sessions) as session:
         session.execute(update(Dataset).values(review_revision=7))
-        session.execute(update(PurifiedItem).values(p_anomalous=0.75))
+        session.execute(update(PurifiedItem).values(p_anomalous=0.75, near_duplicates=[]))
         for (name, _), review in ((cells[0], "keep"), (cells[-1], "reject")):
             session.execute(update(Image).where(Image.name == name).values(review=review))
     found = clean_set.load(line.sessions, LocalBlobs(line.settings.blobs_dir), UUID(line.dataset_id), 1)
@@ -157,7 +183,28 @@ def test_a_person_who_overrules_the_machine_decides_what_is_trained_on(line: Lin
     assert list(found.groups.ids) == sorted(chosen)
     assert {image.sha256: image.open_bytes() for image in found.images} == chosen
     assert found.review_revision == 7
-    assert found.good_set_aside == 0.25 * (SUSPECTS - 1)  # one of them was looked at
+    # One of the suspects was looked at.
+    assert [image.open_bytes() for image in found.aside] == by_hash(
+        content for _, content in cells[1:SUSPECTS]
+    )
+    assert found.good_set_aside == 0.25 * (SUSPECTS - 1)
+
+
+@on_sqlite
+def test_another_photograph_of_what_a_clean_image_shows_tells_nothing_of_unseen_ones(line: Line) -> None:
+    cells = solar_cells(CELLS)
+    with transaction(line.sessions) as session:
+        ids = dict(session.execute(select(Image.name, Image.id)).all())
+        session.execute(update(PurifiedItem).values(p_anomalous=0.5, near_duplicates=[]))
+        for one, other in ((cells[0], cells[-1]), (cells[-1], cells[0]), (cells[1], cells[2])):
+            own, twin = ids[one[0]], str(ids[other[0]])
+            changed = update(PurifiedItem).where(PurifiedItem.image_id == own)
+            session.execute(changed.values(near_duplicates=[twin]))
+    found = clean_set.load(line.sessions, LocalBlobs(line.settings.blobs_dir), UUID(line.dataset_id), 1)
+    assert [image.open_bytes() for image in found.aside] == by_hash(
+        content for _, content in cells[1:SUSPECTS]
+    )
+    assert found.good_set_aside == 0.5 * (SUSPECTS - 1)
 
 
 @on_sqlite

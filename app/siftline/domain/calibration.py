@@ -41,16 +41,30 @@ class Calibration:
         return "review" if score > self.review_threshold else "ok"
 
 
+def taken_for_good(
+    suspects: NDArray[np.float32], expected_good: float, share: float = 1.0
+) -> NDArray[np.float32]:
+    """Of the scores (m,) of images a purification put aside, those that calibration counts as good ones'.
+
+    The lowest, as many as are expected to be good. A new good image may be as odd as these; without them,
+    ordinary good images alone would say how many alarms are false. When so many are good, thresholds are at
+    most what they would be if it were known which: no defect is let pass that the wanted rate would not.
+    Where only a `share` of the clean images calibrates, so does that share of these, evenly drawn.
+    """
+    good = np.sort(suspects)[: round(expected_good)]
+    count = round(share * len(good))
+    return good[((np.arange(count) + 0.5) * len(good) / max(count, 1)).astype(np.int64)]
+
+
 def calibrate(scores: NDArray[np.float32], target_fpr: float, review_fpr: float) -> Calibration:
     """Thresholds that a new good image exceeds with probability at most `target_fpr` and `review_fpr`.
 
-    That holds for new images like those of `scores`. Where a purification put odd good ones aside, these come
-    on top: the calibration card says how many.
+    That holds for new images like those of `scores`, (n,) of good images in any order: where a purification
+    put odd good ones aside, those `taken_for_good` belong to them.
 
-    `scores` (n,) of good images, in any order. The conformal quantile: the ceil((n + 1)(1 - fpr))-th
-    smallest score. With fewer than 1 / fpr - 1 images no finite threshold can promise that much;
-    then it is the largest score, and the promise is 1 / (n + 1) instead. ValueError without scores or for
-    rates outside 0..1.
+    The conformal quantile: the ceil((n + 1)(1 - fpr))-th smallest score. With fewer than 1 / fpr - 1 images
+    no finite threshold can promise that much; then it is the largest score, and the promise is 1 / (n + 1)
+    instead. ValueError without scores or for rates outside 0..1.
     """
     if not 0 < target_fpr < 1 or not 0 < review_fpr < 1:
         raise ValueError("false-alarm rates must be between 0 and 1")

@@ -128,9 +128,13 @@ class CalibrationCard(BaseModel):
     n: int = Field(description="Good images the thresholds rest on.")
     good_set_aside: float | None = Field(
         None,
-        description="Good images to be expected among the suspects that were left out and not looked at. The"
-        " thresholds have not seen their like: on the line, up to (target_fpr * n + good_set_aside) /"
-        " (n + good_set_aside) of good images may be called defects. Decisions about suspects lower it.",
+        description="Good images to be expected among the suspects that were left out and not looked at.",
+    )
+    suspects_heeded: int | None = Field(
+        None,
+        description="Of the n: suspects that count as good, of the lowest-scoring as many as are expected to"
+        " be (good_set_aside); where a part of the clean images calibrates, that part of them. None on older"
+        " cards, whose thresholds have not seen their like.",
     )
     in_sample: bool = Field(description="Whether the model had seen them: then p-values flatter.")
     version: int = Field(description="Purification version the images are of.")

@@ -30,8 +30,10 @@ class CleanSet:
     tone: Tone | None
     """The whole dataset's: images to be scored are read as these were."""
     review_revision: int
+    aside: tuple[StoredImage, ...]
+    """Suspects nobody has looked at, but for other photographs of what a clean image shows."""
     good_set_aside: float
-    """Good images to be expected among the suspects that nobody has looked at."""
+    """Good images to be expected among `aside`."""
 
     @property
     def sha256(self) -> str:
@@ -45,16 +47,25 @@ def load(sessions: sessionmaker[Session], blobs: Blobs, dataset_id: UUID, versio
         rows = detectors.reviewed_items(session, dataset_id, version)
         ranges = images.sample_ranges(session, dataset_id)
     clean = [row for row in rows if effective_verdict(row.verdict, row.review) == "clean"]
+    shown = {str(row.id) for row in clean}
+    aside = [
+        row
+        for row in rows
+        if row.verdict == "suspect" and row.review is None and shown.isdisjoint(row.near_duplicates)
+    ]
     ids = tuple(row.sha256 for row in clean)
+
+    def stored(sha256: str) -> StoredImage:
+        return StoredImage(sha256, sha256, _reader(blobs, dataset_id, sha256))
+
     return CleanSet(
-        images=tuple(StoredImage(sha256, sha256, _reader(blobs, dataset_id, sha256)) for sha256 in ids),
+        images=tuple(stored(sha256) for sha256 in ids),
         groups=_groups(ids, [(str(row.id), row.near_duplicates) for row in clean]),
-        image_ids={row.sha256: row.id for row in clean},
+        image_ids={row.sha256: row.id for row in (*clean, *aside)},
         tone=tone_of_set(SampleRange(*found) for found in ranges),
         review_revision=rows[0].review_revision if rows else 0,
-        good_set_aside=sum(
-            1 - row.p_anomalous for row in rows if row.verdict == "suspect" and row.review is None
-        ),
+        aside=tuple(stored(row.sha256) for row in aside),
+        good_set_aside=sum(1 - row.p_anomalous for row in aside),
     )
 
 

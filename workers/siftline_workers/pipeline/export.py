@@ -27,6 +27,17 @@ CHECKED_TILES = 8
 _NO_LIMITS = ImageLimits(max_pixels=2**62)  # ingest has checked every image against the limits of its day
 
 
+@torch.no_grad()  # the network is still to be exported: it must not come to hold tensors of inference mode
+def scores_aside(trained: Trained, clean: CleanSet, side: int, on_progress: Progress) -> NDArray[np.float32]:
+    """(m,) image scores of what the clean set has put aside. Raises Unprocessable for an unreadable one."""
+    scores: list[float] = []
+    for image in clean.aside:
+        on_progress(len(scores) / len(clean.aside))
+        tiles = torch.from_numpy(to_tiles(_decoded(clean, image), side))
+        scores.append(max(float(trained.module(tile[None])[1]) for tile in tiles))
+    return np.array(scores, np.float32)
+
+
 def write(
     folder: Path,
     trained: Trained,

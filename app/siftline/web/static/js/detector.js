@@ -57,7 +57,8 @@ function calibration({ calibration: found }) {
   return found && card("Calibration", pairs([
     ["Method", found.method],
     ["Good images it rests on", count(found.n)],
-    found.good_set_aside != null && ["Good images set aside", `about ${count(Math.round(found.good_set_aside))}: up to ${percent(withSetAside(found))} false alarms with their like`],
+    found.suspects_heeded > 0 && ["Suspects among them", `${count(found.suspects_heeded)}, the least odd: so many are probably good`],
+    found.suspects_heeded == null && found.good_set_aside != null && ["Good images set aside", `about ${count(Math.round(found.good_set_aside))}: up to ${percent(withSetAside(found))} false alarms with their like`],
     ["Seen in training", found.in_sample ? "yes: p-values flatter" : "no"],
     ["Defect above", `${figure(found.threshold)} (${percent(found.target_fpr)} false alarms)`],
     ["Review above", `${figure(found.review_threshold)} (${percent(found.review_fpr)})`],
