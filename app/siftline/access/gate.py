@@ -24,6 +24,11 @@ COOKIE = "siftline_session"
 OPEN_PATHS = {"/healthz", "/readyz", "/signin"}  # probes carry no keys
 OPEN_FOLDER = "/static/"  # the page's styles and scripts: no secret, and the sign-in page needs them
 READING = {"GET", "HEAD", "OPTIONS"}
+KEY_WANTED = (
+    "Send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`; "
+    "the command line takes it from SIFTLINE_API_KEY."
+)
+KEY_UNKNOWN = "This key opens nothing here: it is mistyped, revoked, or of another installation."
 
 
 class Gate:
@@ -80,7 +85,7 @@ class Gate:
             if principal is not None and scope["method"] not in READING:
                 _refuse_other_origins(headers, may_be_missing=False)
         if principal is None:
-            raise Unauthorized("Send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.")
+            raise Unauthorized(KEY_WANTED if key is None else KEY_UNKNOWN)
         return principal
 
 

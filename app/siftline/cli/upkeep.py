@@ -49,7 +49,9 @@ def _findings(data_dir: DataDir) -> Iterator[Finding]:
     except SiftlineError as error:
         fix = "Mend the variable; docs/settings.md has a table of all."
         yield Finding(name="settings", state="failure", told=error.detail, fix=fix)
-        yield settings_named_wrongly()
+        named = settings_named_wrongly()
+        if named.state != "ok":
+            yield named
         return
     with _sessions(settings, connect_timeout_s=2) as sessions:
         yield from diagnose(settings, sessions, blobs)
