@@ -11,7 +11,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import UUID
 
 import pandas as pd
@@ -74,10 +74,22 @@ def export(api: TestClient, dataset: dict[str, Any], fmt: str, **params: Any) ->
     return answer
 
 
-def test_a_head_tells_how_long_an_export_will_be(api: TestClient, dataset: dict[str, Any]) -> None:
+def test_a_head_tells_how_long_an_export_will_be_and_reads_no_image(
+    api: TestClient, dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_blob = [], LocalBlobs.open
+
+    def noted(blobs: LocalBlobs, key: str) -> BinaryIO:
+        opened.append(key)
+        return open_blob(blobs, key)
+
     for fmt in ("csv", "mvtec"):
         path = f"/datasets/{dataset['id']}/export?format={fmt}"
-        assert is_head_of(api.head(path), api.get(path))
+        whole = api.get(path)
+        with monkeypatch.context() as storage:
+            storage.setattr(LocalBlobs, "open", noted)
+            assert is_head_of(api.head(path), whole)
+    assert opened == []
 
 
 def unzipped(answer: Any) -> zipfile.ZipFile:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from siftline import schemas
@@ -31,8 +31,10 @@ FILES: dict[int | str, dict[str, Any]] = {
 @router.head("/export", include_in_schema=False)
 @router.get("/export", response_class=Response, responses=FILES)
 def get_export(
+    request: Request,
     parts: PartsDep,
     dataset_id: UUID,
+    *,
     fmt: Annotated[exports.Format, Query(alias="format")],
     version: Version = None,
     verdict: Annotated[
@@ -54,4 +56,8 @@ def get_export(
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(export.file_name, safe='')}",
         "Cache-Control": "no-store",
     }
+    if request.method == "HEAD":
+        next(export.chunks, None)  # one that never began would leave its files open
+        export.chunks.close()
+        return Response(headers=headers, media_type=export.media_type)
     return StreamingResponse(export.chunks, headers=headers, media_type=export.media_type)

@@ -5,7 +5,7 @@ sent: an export is of one moment however long it takes, costs no memory, and fai
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +54,7 @@ class Export:
     file_name: str
     media_type: str
     length: int
-    chunks: Iterator[bytes]
+    chunks: Generator[bytes]
 
 
 def export(
@@ -84,9 +84,9 @@ def export(
                 length, chunks = _archive(rows, fmt, verdict, lineage, blobs=blobs, new_file=new_file)
             else:
                 length, chunks = _table(rows, fmt, verdict, lineage, new_file=new_file)
-        chunks = _closing(files.pop_all(), chunks)
+        sent = _closing(files.pop_all(), chunks)
     name = f"{archives.root_of(lineage)}-v{found.version}.{ENDINGS.get(fmt, fmt)}"
-    return Export(name, MEDIA_TYPES[fmt], length, chunks)
+    return Export(name, MEDIA_TYPES[fmt], length, sent)
 
 
 def _lineage(session: Session, found: Purification) -> Lineage:
@@ -146,7 +146,7 @@ def _temporary(folder: Path, files: ExitStack) -> BinaryIO:
     return files.enter_context(tempfile.TemporaryFile(dir=folder))
 
 
-def _closing(files: ExitStack, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _closing(files: ExitStack, chunks: Iterator[bytes]) -> Generator[bytes]:
     with files:
         yield from chunks
 
