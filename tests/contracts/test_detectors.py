@@ -142,11 +142,11 @@ def test_a_training_that_was_killed_goes_on_to_the_same_outcome(
     method: Method, data: TrainingSet, undisturbed: Trained
 ) -> None:
     """Killed twice: while it prepares or learns, and while it learns or calibrates."""
-    keeper, threads = MemoryKeeper(), threading.active_count()
+    keeper, threads = MemoryKeeper(), set(threading.enumerate())
     for share in (0.3, 0.8):
         with pytest.raises(Killed):
             train(method, data, keeper, raising_at(share))
-        assert threading.active_count() == threads, "a cancelled training leaves no thread behind"
+        assert set(threading.enumerate()) <= threads, "a cancelled training leaves no thread behind"
     resumed = train(method, data, keeper)
     assert undisturbed.weights.keys() == resumed.weights.keys()
     for name, tensor in undisturbed.weights.items():
