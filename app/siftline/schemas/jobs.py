@@ -23,7 +23,10 @@ class Problem(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What the job was thought to need before it ran; null where nothing was known."""
+    """What the job was thought to need before it ran; null where nothing was known.
+
+    The seconds are of an idle machine, and without the wait for its turn.
+    """
 
     seconds: float | None
     memory_bytes: int | None

@@ -82,5 +82,5 @@ function tags(item) {
 function label(item) {
   const said = item.review ? `${SAID[item.review].toLowerCase()} by ${item.reviewed_by}` : "not decided";
   const more = item.near_duplicates.length ? `, with ${item.near_duplicates.length} near-duplicates` : "";
-  return `Rank ${item.rank}, ${item.name}, score ${figure(item.score)}, bad with a probability of ${percent(item.p_anomalous)}, ${item.verdict}, ${said}${more}`;
+  return `Rank ${item.rank}, ${item.name}, score ${figure(item.score)}, ${percent(item.p_anomalous)} chance that it is bad, ${item.verdict}, ${said}${more}`;
 }

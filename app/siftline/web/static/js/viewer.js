@@ -75,12 +75,12 @@ export class Viewer extends EventTarget {
   refresh() {
     const { item } = this;
     if (!item || !this.isOpen) return;
-    const machine = `bad with a probability of ${percent(item.p_anomalous)}`;
+    const machine = `${percent(item.p_anomalous)} chance that it is bad`;
     byId("viewer-verdict").textContent = item.review ? `${SAID[item.review]} by ${item.reviewed_by}` : `${effective(item) === "suspect" ? "Suspect" : "Clean"}, ${machine}`;
     byId("viewer-facts").replaceChildren(...pairs([
       ["Rank", `${count(item.rank)}`],
       ["Score", figure(item.score)],
-      ["Probability of being bad", `${percent(item.p_anomalous)} (${percent(item.interval[0])} to ${percent(item.interval[1])})`],
+      ["Chance it is bad", `${percent(item.p_anomalous)} (${percent(item.interval[0])} to ${percent(item.interval[1])})`],
       ["Machine's verdict", item.verdict + (item.needs_review ? ", needs review" : "")],
       ["Confidence", percent(item.confidence)],
       ...(item.cluster === null ? [] : [["Group", item.cluster + 1]]),
