@@ -24,8 +24,9 @@ def set_up_logging(form: Format = "text", level: int | str = logging.INFO) -> No
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else _Text())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # FAISS tells at every start which of its builds it did not find, ONNX of every node it did not simplify.
-    for talkative in ("faiss.loader", "onnx_ir", "onnxscript"):
+    # FAISS tells at every start which of its builds it did not find, ONNX of every node it did not simplify,
+    # Alembic at every /readyz which database it looks at.
+    for talkative in ("faiss.loader", "onnx_ir", "onnxscript", "alembic.runtime.migration"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
