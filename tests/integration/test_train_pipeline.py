@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image as Picture
 from safetensors.numpy import load as load_safetensors
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.domain.calibration import Calibration
@@ -25,11 +25,10 @@ from siftline.imaging.tiles import to_tiles
 from siftline.main import create_app
 from siftline.settings import Settings
 from siftline.store.artifacts import ArtifactTooLarge
-from siftline.store.blobs_local import LocalBlobs
-from siftline.store.models import Dataset, Image, PurifiedItem
+from siftline.store.models import Image, PurifiedItem
 from siftline.store.session import transaction
 from siftline_workers.methods.detectors import Method
-from siftline_workers.pipeline import clean_set, train, training_order
+from siftline_workers.pipeline import train, training_order
 from siftline_workers.running import Cancelled, LostJob
 from tests.integration.training import Line, MeanPatch, new_line, solar_cells
 
@@ -77,10 +76,6 @@ def stopped_in(line: Line, detector: dict[str, Any], last: str, times: int = 1) 
         train.run(job)
     assert seen[-1] == last
     line.api.post(f"/jobs/{detector['job']['id']}/cancel")
-
-
-def by_hash(contents: Iterable[bytes]) -> list[bytes]:
-    return sorted(contents, key=lambda content: hashlib.sha256(content).hexdigest())
 
 
 def scores_of(onnx: bytes, tiles: np.ndarray[Any, Any]) -> list[float]:
@@ -168,59 +163,6 @@ def test_as_many_suspects_as_are_probably_good_are_calibrated_on(line: Line, met
     card = found["calibration"]
     assert (card["n"], card["suspects_heeded"]) == (CELLS - SUSPECTS + 2, 2)
     assert card["good_set_aside"] == pytest.approx(1.6)
-
-
-@on_sqlite
-def test_a_person_who_overrules_the_machine_decides_what_is_trained_on(line: Line) -> None:
-    cells = solar_cells(CELLS)
-    with transaction(line.sessions) as session:
-        session.execute(update(Dataset).values(review_revision=7))
-        session.execute(update(PurifiedItem).values(p_anomalous=0.75, near_duplicates=[]))
-        for (name, _), review in ((cells[0], "keep"), (cells[-1], "reject")):
-            session.execute(update(Image).where(Image.name == name).values(review=review))
-    found = clean_set.load(line.sessions, LocalBlobs(line.settings.blobs_dir), UUID(line.dataset_id), 1)
-    chosen = {hashlib.sha256(content).hexdigest(): content for _, content in [cells[0], *cells[SUSPECTS:-1]]}
-    assert list(found.groups.ids) == sorted(chosen)
-    assert {image.sha256: image.open_bytes() for image in found.images} == chosen
-    assert found.review_revision == 7
-    # One of the suspects was looked at.
-    assert [image.open_bytes() for image in found.aside] == by_hash(
-        content for _, content in cells[1:SUSPECTS]
-    )
-    assert found.good_set_aside == 0.25 * (SUSPECTS - 1)
-
-
-@on_sqlite
-def test_another_photograph_of_what_a_clean_image_shows_tells_nothing_of_unseen_ones(line: Line) -> None:
-    cells = solar_cells(CELLS)
-    with transaction(line.sessions) as session:
-        ids = dict(session.execute(select(Image.name, Image.id)).all())
-        session.execute(update(PurifiedItem).values(p_anomalous=0.5, near_duplicates=[]))
-        for one, other in ((cells[0], cells[-1]), (cells[-1], cells[0]), (cells[1], cells[2])):
-            own, twin = ids[one[0]], str(ids[other[0]])
-            changed = update(PurifiedItem).where(PurifiedItem.image_id == own)
-            session.execute(changed.values(near_duplicates=[twin]))
-    found = clean_set.load(line.sessions, LocalBlobs(line.settings.blobs_dir), UUID(line.dataset_id), 1)
-    assert [image.open_bytes() for image in found.aside] == by_hash(
-        content for _, content in cells[1:SUSPECTS]
-    )
-    assert found.good_set_aside == 0.5 * (SUSPECTS - 1)
-
-
-@on_sqlite
-def test_photographs_of_one_thing_stay_together(line: Line) -> None:
-    cells = solar_cells(CELLS)[SUSPECTS:]
-    with transaction(line.sessions) as session:
-        ids = dict(session.execute(select(Image.name, Image.id)).all())
-        twins = [ids[name] for name, _ in cells[:3]]
-        for own in ids.values():
-            others = [str(twin) for twin in twins if twin != own] if own in twins else []
-            changed = update(PurifiedItem).where(PurifiedItem.image_id == own)
-            session.execute(changed.values(near_duplicates=others))
-    found = clean_set.load(line.sessions, LocalBlobs(line.settings.blobs_dir), UUID(line.dataset_id), 1)
-    hashes = {hashlib.sha256(content).hexdigest() for _, content in cells[:3]}
-    for sha256 in found.groups.ids:
-        assert set(found.groups.others(sha256)) == (hashes - {sha256} if sha256 in hashes else set())
 
 
 @on_sqlite

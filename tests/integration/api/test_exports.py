@@ -11,7 +11,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from uuid import UUID
 
 import pandas as pd
@@ -26,7 +26,7 @@ from siftline.services import exports
 from siftline.settings import Settings
 from siftline.store.blobs import image_key
 from siftline.store.blobs_local import LocalBlobs
-from tests.integration.api.conftest import encoded, is_head_of, is_problem, made, png, spool_is_empty
+from tests.integration.api.conftest import encoded, is_problem, made, png, spool_is_empty
 from tests.integration.api.reviewing import people, rank
 from tests.integration.api.test_answers import pages
 
@@ -72,24 +72,6 @@ def export(api: TestClient, dataset: dict[str, Any], fmt: str, **params: Any) ->
     assert answer.status_code == 200, answer.text
     assert int(answer.headers["content-length"]) == len(answer.content)
     return answer
-
-
-def test_a_head_tells_how_long_an_export_will_be_and_reads_no_image(
-    api: TestClient, dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened, open_blob = [], LocalBlobs.open
-
-    def noted(blobs: LocalBlobs, key: str) -> BinaryIO:
-        opened.append(key)
-        return open_blob(blobs, key)
-
-    for fmt in ("csv", "mvtec"):
-        path = f"/datasets/{dataset['id']}/export?format={fmt}"
-        whole = api.get(path)
-        with monkeypatch.context() as storage:
-            storage.setattr(LocalBlobs, "open", noted)
-            assert is_head_of(api.head(path), whole)
-    assert opened == []
 
 
 def unzipped(answer: Any) -> zipfile.ZipFile:

@@ -3,6 +3,7 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from typing import BinaryIO
 from uuid import UUID
 
 import numpy as np
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from siftline.services import plots
 from siftline.settings import Settings
+from siftline.store.blobs_local import LocalBlobs
 from tests.integration.api.conftest import is_head_of, is_problem, made, png
 from tests.integration.api.reviewing import people, rank
 from tests.integration.api.test_answers import pages
@@ -53,6 +55,25 @@ def test_every_plot_is_a_picture_that_a_browser_keeps_for_its_version(api: TestC
     assert newest.headers["cache-control"] == "no-cache"
     assert is_head_of(api.head(f"{path}/purified/plots/histogram.png"), newest)
     assert is_head_of(api.head(f"{path}/report"), api.get(f"{path}/report"))
+
+
+@SQLITE
+def test_a_head_tells_how_long_an_export_will_be_and_reads_no_image(
+    api: TestClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_blob = [], LocalBlobs.open
+
+    def noted(blobs: LocalBlobs, key: str) -> BinaryIO:
+        opened.append(key)
+        return open_blob(blobs, key)
+
+    for fmt in ("csv", "mvtec"):
+        export = f"{path}/export?format={fmt}"
+        whole = api.get(export)
+        with monkeypatch.context() as storage:
+            storage.setattr(LocalBlobs, "open", noted)
+            assert is_head_of(api.head(export), whole)
+    assert opened == []
 
 
 @SQLITE
