@@ -30,7 +30,8 @@ from siftline.schemas import Job, Purified, Receipt
 T = TypeVar("T")
 
 # Wider than most terminals, which break lines by themselves: an id that a table cut short opens nothing.
-out = Console(soft_wrap=True, width=200)
+# With a height, because rich takes every terminal called dumb for 80 by 25 unless it is given both.
+out = Console(soft_wrap=True, width=200, height=25)
 err = Console(soft_wrap=True, width=None if sys.stderr.isatty() else 200, stderr=True)
 
 
