@@ -28,7 +28,7 @@ KEY_WANTED = (
     "Send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`; "
     "the command line takes it from SIFTLINE_API_KEY."
 )
-KEY_UNKNOWN = "This key opens nothing here: it is mistyped, revoked, or of another installation."
+KEY_UNKNOWN = "This API key opens nothing here: it is mistyped, revoked, or of another installation."
 
 
 class Gate:
