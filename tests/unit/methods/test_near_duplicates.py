@@ -140,3 +140,16 @@ def test_an_odd_image_is_no_near_duplicate_of_ordinary_ones_and_its_like_are_of_
     group = near_duplicates.find(features).group
     assert len(set(group[200:].tolist())) == 1
     assert not np.isin(group[:200], group[200:]).any()
+
+
+def test_ten_photographs_of_one_odd_thing_are_of_each_other_although_they_are_a_mode_of_the_set() -> None:
+    """A strong one, which no other image has; taken out, each would be left with its own noise."""
+    rng = np.random.default_rng(3)
+    good = texture_images(200)
+    odd = good.patches.reshape(200, SIDE, SIDE, DIM).mean(0) + 0.6 * rng.normal(size=(1, SIDE, SIDE, DIM))
+    maps = [good.of(i).reshape(SIDE, SIDE, DIM) for i in range(200)]
+    maps += list((odd + 0.5 * rng.normal(size=(10, SIDE, SIDE, DIM))).astype(np.float16))
+    features = PatchFeatures.from_grids([f"i{i}" for i in range(210)], maps)
+    group = near_duplicates.find(features).group
+    assert len(set(group[200:].tolist())) == 1
+    assert not np.isin(group[:200], group[200:]).any()

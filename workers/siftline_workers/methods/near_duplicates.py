@@ -35,6 +35,7 @@ _QUERIED = 4096  # of faiss' own blocks, which have 4096 queries,
 _STORED = 4096  # and a part of this many stored rows; all pairs of such a block take 200 MB
 _FEW_FOR_FAISS = 20
 _MODE_IMAGES = 1024
+_CARRIERS = 20  # images a mode needs to be common; that many must also stand behind each on average
 _BLOCK = 1024  # images looked at together in double precision
 
 
@@ -141,14 +142,24 @@ def common_modes(found: NDArray[np.float32], ids: tuple[ImageId, ...], seed: int
     """Of the sketches (N, 2048) of `ids`."""
     sample = torch.from_numpy(found[shuffled(ids, seed, "modes")[:_MODE_IMAGES]]).double()
     centre = sample.mean(0)
-    modes = min(isqrt(len(sample)), len(sample) // 20)
+    modes = min(isqrt(len(sample)), len(sample) // _CARRIERS)
     axes = torch.zeros(0, found.shape[1], dtype=torch.float64)
     if modes:
         # Eigenvectors of the images' products: ten times faster than the decomposition of the sketches.
         centred = sample - centre
         power, mixing = torch.linalg.eigh(centred @ centred.T)
         axes = (mixing[:, -modes:].T @ centred) / power[-modes:, None].clamp(min=1e-24).sqrt()
+        axes = axes[_carriers(mixing[:, -modes:]) >= min(_CARRIERS, largest_group(len(sample)))]
     return Commons(centre.numpy(), axes.numpy())
+
+
+def _carriers(mixing: Tensor) -> Tensor:
+    """(modes,) how many images each mode of `mixing` (N, modes) rests on: its inverse participation ratio.
+
+    Ten frames of noise, or ten photographs of one defect, are a strong mode that no other image has: taken
+    out, it would leave nothing by which to know them for one thing, and each would prove the others normal.
+    """
+    return 1 / mixing.pow(4).sum(0)
 
 
 def _private_parts(found: NDArray[np.float32], commons: Commons) -> NDArray[np.float32]:
@@ -234,9 +245,14 @@ def grouped(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     A group that outgrows a tenth of the set is a chain, and is cut at a higher bar.
     """
     n = labels.shape[1]
-    largest_allowed = max(8, n // 10)
+    largest_allowed = largest_group(n)
     group: NDArray[np.int64] = labels[0]
     for label in labels[1:]:
         too_large = np.bincount(group, minlength=n)[group] > largest_allowed
         group = np.where(too_large, label, group)
     return group
+
+
+def largest_group(n: int) -> int:
+    """Images of one thing that a set of n is believed to have at most."""
+    return max(8, n // 10)
