@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -254,12 +254,17 @@ def test_a_budget_ends_a_training_early_with_what_there_is(
 
 @on_sqlite
 @pytest.mark.parametrize("features", ["in the cache", "to be extracted"])
-def test_an_image_that_was_lost_is_named(line: Line, method: MeanPatch, features: str) -> None:
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(b"torn")], ids=["lost", "torn"]
+)
+def test_an_image_that_is_no_more_is_named(
+    line: Line, method: MeanPatch, features: str, damage: Callable[[Path], object]
+) -> None:
     if features == "in the cache":
         stopped_in(line, line.ask(), "train")
     for blob in line.settings.blobs_dir.rglob("*"):
         if blob.is_file():
-            blob.unlink()
+            damage(blob)
     with pytest.raises(Unprocessable) as told:
         train.run(line.running(line.ask())[0])
     assert UUID(str(told.value.extra["image_id"]))

@@ -101,7 +101,9 @@ class Diff(BaseModel):
     newly_suspect: list[UUID]
     newly_cleared: list[UUID]
     added: list[UUID]
-    added_suspect: list[UUID]
+    added_suspect: list[UUID] = Field(
+        [], description="Those of `added` that are suspect. Older servers do not tell."
+    )
 
 
 class Box(BaseModel):

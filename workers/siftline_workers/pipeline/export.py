@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from siftline.domain.calibration import Calibration
 from siftline.domain.errors import Unprocessable
-from siftline.imaging import ImageLimits, decode_rgb
+from siftline.imaging import ImageLimits, ImageRejected, decode_rgb
 from siftline.imaging.tiles import to_tiles
 from siftline.schemas import CalibrationCard
 from siftline_workers.methods import onnx_export
@@ -79,7 +79,7 @@ def _decoded(clean: CleanSet, image: StoredImage) -> NDArray[np.uint8]:
     """Training reads features from the cache, so this may be the first to miss an image."""
     try:
         return decode_rgb(image.open_bytes(), _NO_LIMITS, clean.tone)
-    except OSError as error:
+    except (OSError, ImageRejected) as error:
         image_id = clean.image_ids[image.image_id]
         raise Unprocessable(
             f"Image {image_id}: the stored file cannot be read.", image_id=str(image_id)
