@@ -107,7 +107,7 @@ def test_many_photographs_of_a_few_things_part_whatever_is_looked_at_together(
     rng = np.random.default_rng(3)
     thing = rng.permutation(np.repeat(np.arange(12), 50))
     found = (rng.normal(size=(12, 2048))[thing] + 0.5 * rng.normal(size=(600, 2048))).astype(np.float32)
-    commons = near_duplicates.Commons(np.zeros(2048), np.zeros((0, 2048)))
+    commons = near_duplicates.Commons(np.zeros(2048), *np.zeros((2, 0, 2048)), np.zeros(0))
     group = near_duplicates.grouped(near_duplicates.connected(found, commons))
     first = np.array([np.flatnonzero(thing == which)[0] for which in range(12)])
     assert (group == first[thing]).all()
@@ -153,3 +153,16 @@ def test_ten_photographs_of_one_odd_thing_are_of_each_other_although_they_are_a_
     group = near_duplicates.find(features).group
     assert len(set(group[200:].tolist())) == 1
     assert not np.isin(group[:200], group[200:]).any()
+
+
+def test_images_that_have_a_little_of_what_is_odd_in_one_are_not_photographs_of_it() -> None:
+    """One image may carry a mode nearly alone; those that lean its way keep nothing of it."""
+    rng = np.random.default_rng(5)
+    direction = rng.normal(size=2048) / 2048**0.5
+    leaning = np.zeros(200)
+    leaning[0], leaning[1:7] = 100, 20
+    found = (rng.normal(size=(200, 2048)) + np.outer(leaning, direction)).astype(np.float32)
+    commons = near_duplicates.common_modes(found, tuple(map(str, range(200))), 0)
+    assert len(commons.rare) == 1
+    group = near_duplicates.grouped(near_duplicates.connected(found, commons))
+    assert group.tolist() == list(range(200))

@@ -61,6 +61,10 @@ class Commons:
     """(2048,) the mean sketch."""
     axes: NDArray[np.float64]
     """(modes, 2048), orthonormal: the strongest common modes."""
+    rare: NDArray[np.float64]
+    """(k, 2048), orthonormal, to the axes as well: modes as strong that few images carry."""
+    carried: NDArray[np.float64]
+    """(k,) how far along such a mode an image lies that carries it."""
 
 
 def find(
@@ -139,39 +143,44 @@ def channel_scale(features: PatchFeatures, seed: int) -> NDArray[np.float32]:
 
 
 def common_modes(found: NDArray[np.float32], ids: tuple[ImageId, ...], seed: int) -> Commons:
-    """Of the sketches (N, 2048) of `ids`."""
+    """Of the sketches (N, 2048) of `ids`.
+
+    Ten frames of noise, or ten photographs of one defect, are a strong mode that no other image has: were it
+    taken out of them, too, nothing would be left by which to know them for one thing.
+    """
     sample = torch.from_numpy(found[shuffled(ids, seed, "modes")[:_MODE_IMAGES]]).double()
     centre = sample.mean(0)
     modes = min(isqrt(len(sample)), len(sample) // _CARRIERS)
-    axes = torch.zeros(0, found.shape[1], dtype=torch.float64)
-    if modes:
-        # Eigenvectors of the images' products: ten times faster than the decomposition of the sketches.
-        centred = sample - centre
-        power, mixing = torch.linalg.eigh(centred @ centred.T)
-        axes = (mixing[:, -modes:].T @ centred) / power[-modes:, None].clamp(min=1e-24).sqrt()
-        axes = axes[_carriers(mixing[:, -modes:]) >= min(_CARRIERS, largest_group(len(sample)))]
-    return Commons(centre.numpy(), axes.numpy())
-
-
-def _carriers(mixing: Tensor) -> Tensor:
-    """(modes,) how many images each mode of `mixing` (N, modes) rests on: its inverse participation ratio.
-
-    Ten frames of noise, or ten photographs of one defect, are a strong mode that no other image has: taken
-    out, it would leave nothing by which to know them for one thing, and each would prove the others normal.
-    """
-    return 1 / mixing.pow(4).sum(0)
+    if not modes:
+        none = np.zeros((0, found.shape[1]))
+        return Commons(centre.numpy(), none, none, np.zeros(0))
+    # Eigenvectors of the images' products: ten times faster than the decomposition of the sketches.
+    centred = sample - centre
+    power, mixing = torch.linalg.eigh(centred @ centred.T)
+    strength = power[-modes:].clamp(min=1e-24).sqrt()
+    axes = (mixing[:, -modes:].T @ centred) / strength[:, None]
+    few = min(_CARRIERS, largest_group(len(sample)))
+    carriers = 1 / mixing[:, -modes:].pow(4).sum(0)  # the inverse participation ratio
+    rare = carriers < few
+    carried = strength[rare] / few**0.5  # as if `few` images shared it evenly
+    return Commons(centre.numpy(), axes[~rare].numpy(), axes[rare].numpy(), carried.numpy())
 
 
 def _private_parts(found: NDArray[np.float32], commons: Commons) -> NDArray[np.float32]:
-    """(N, 2048) unit rows: what is left of each image without what is common. Zeros where nothing is."""
+    """(N, 2048) unit rows: what is left of each image without what is common, and without the rare modes that
+    it does not carry. Zeros where nothing is.
+    """
     centre, axes = torch.from_numpy(commons.centre), torch.from_numpy(commons.axes)
+    rare, carried = torch.from_numpy(commons.rare), torch.from_numpy(commons.carried)
     out = np.empty_like(found)
     for start in range(0, len(found), _BLOCK):
         rows = torch.from_numpy(found[start : start + _BLOCK]).double()
         own = rows - centre
-        private = own - (own @ axes.T) @ axes
+        along = own @ rare.T
+        along[along.abs() >= carried] = 0
+        private = own - (own @ axes.T) @ axes - along @ rare
         # An odd image is a mode of its own: what that leaves of it is noise. As it is it has less than
-        # _SHARED in common with any private part, for these have nothing of the modes.
+        # _SHARED in common with any private part, for these have nothing of the modes it consists of.
         is_mode = private.norm(dim=1) < _SHARED * own.norm(dim=1)
         private[is_mode] = own[is_mode]
         norms = private.norm(dim=1, keepdim=True)

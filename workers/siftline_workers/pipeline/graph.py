@@ -7,7 +7,7 @@ what came to the pool. The answer depends on the images and on how many of them 
 happened to be kept.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,13 @@ def grouped(ids: tuple[ImageId, ...], sketches: NDArray[np.float32], basis: Basi
     def find() -> Arrays:
         commons = near_duplicates.common_modes(sketches[:known], ids[:known], seed)
         labels = near_duplicates.connected(sketches[:known], commons)
-        return {"centre": commons.centre, "axes": commons.axes, "labels": labels}
+        return {**asdict(commons), "labels": labels}
 
     piece = basis.pieces.once("alike", find)
     first = NearDuplicates(ids[:known], near_duplicates.grouped(piece["labels"]))
     if known == len(ids):
         return Grouped(first, first)
-    commons = Commons(piece["centre"], piece["axes"])
+    commons = Commons(*(piece[field.name] for field in fields(Commons)))
     labels = near_duplicates.connected(sketches, commons, piece["labels"])
     return Grouped(NearDuplicates(ids, near_duplicates.grouped(labels)), first)
 
