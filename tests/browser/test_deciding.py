@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.browser.conftest import Opener, Site
 from tests.browser.looking import (
@@ -121,6 +121,31 @@ def test_a_decision_that_could_not_be_sent_survives_a_reload(
     page.reload()
     expect_tag(page, first, "Rejected")
     assert site.said()[first] == ("reject", "anna")
+
+
+def test_a_list_read_before_a_decision_and_arriving_after_its_answer_does_not_hide_it(
+    opened: Opener, gallery: str, site: Site
+) -> None:
+    page = opened(gallery, "anna")
+    read_before = list[tuple[Route, APIResponse]]()
+
+    def refuse(route: Route) -> None:
+        route.abort("connectionrefused")
+
+    page.route("**/reviews", refuse)
+    first = focus_first(page)
+    page.keyboard.press("x")
+    expect(card(page, first).locator(".tag.reject.pending")).to_be_visible()
+    page.route(re.compile(r"/items\?"), lambda route: read_before.append((route, route.fetch())))
+    page.reload()
+    while not read_before:
+        page.wait_for_timeout(20)
+    page.unroute("**/reviews", refuse)
+    wait_until_sent(page)
+    assert site.said()[first] == ("reject", "anna")
+    route, undecided = read_before[0]
+    route.fulfill(response=undecided)
+    expect_tag(page, first, "Rejected")
 
 
 def test_what_another_person_decides_is_seen_here_with_the_name(opened: Opener, gallery: str) -> None:

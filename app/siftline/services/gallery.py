@@ -151,13 +151,15 @@ def stretch(
     limit: int,
 ) -> Stretch:
     """Raises NotFound, PurificationNotReady."""
+    # Before the rows: the page reads what was decided after it, so that too old a number only costs a look.
+    revision = datasets.get(session, dataset_id).review_revision
     found = purification.find(session, dataset_id, version)
     fitting = versions_kept.ranks(session, found, wanted, order)
     shown = _folded(fitting, versions_kept.leaders(session, found)) if folded else fitting
     rows = gallery.rows(session, found.id, shown[offset : offset + limit].tolist())
     return Stretch(
         version=found.version,
-        revision=datasets.get(session, dataset_id).review_revision,
+        revision=revision,
         total=len(shown),
         images=len(fitting),
         offset=offset,

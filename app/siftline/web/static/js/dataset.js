@@ -41,7 +41,9 @@ function showClusters() {
   clusters.show(filters.value("show"), filters.value("cluster"));
 }
 
-items.addEventListener("change", () => {
+items.addEventListener("change", ({ detail }) => {
+  // Read before a decision that was answered first: without this the card would deny it until the next reload.
+  if (detail.revision < decisions.seen) decisions.lookAgainFrom(detail.revision).catch(() => {}); // offline: the next look
   const folded = items.images - items.total;
   byId("found").textContent = `${plural(items.images, "image")}${folded ? `, ${count(folded)} folded` : ""}`;
   byId("nothing").hidden = items.total !== 0;
@@ -88,10 +90,14 @@ function tellCurrent() {
 
 const recount = debounced(() => countAgain().catch(() => {}), 400); // offline: the next decision counts again
 
+let counts = 0;
+
 async function countAgain() {
-  const tally = await get(`/d/${dataset}/tally?version=${version}`);
+  const mine = ++counts;
+  const [tally, scores] = await Promise.all([get(`/d/${dataset}/tally?version=${version}`), Scores.load(dataset, version)]);
+  if (mine !== counts) return; // answers may overtake each other
   for (const [id, n] of [["n-clean", tally.clean], ["n-suspect", tally.suspect], ["n-kept", tally.kept], ["n-rejected", tally.rejected]]) byId(id).textContent = count(n);
-  histogram.use(await Scores.load(dataset, version));
+  histogram.use(scores);
 }
 
 decisions.addEventListener("change", () => {

@@ -7,7 +7,6 @@ import { complain, say } from "./toast.js";
 
 const DONE = { keep: "Kept", reject: "Rejected", clear: "Cleared" };
 const LOOK_EVERY_MS = 5000;
-const NOTHING_NEW = { revision: 0, complete: true, images: [] };
 const MOST_AT_ONCE = 10_000; // schemas.MOST_DECISIONS
 
 export class Decisions extends EventTarget {
@@ -84,8 +83,7 @@ export class Decisions extends EventTarget {
       this.seen = batch.revision; // nobody else came in between: nothing to read
     } else {
       // Somebody else came in between, or the answer is one that was lost before: what stands now, these included.
-      const since = Math.min(this.seen, batch.revision - 1);
-      this.#take(await get(`/d/${this.dataset}/changes?since=${since}`).catch(() => NOTHING_NEW));
+      await this.lookAgainFrom(batch.revision - 1).catch(() => {});
     }
     if (entry.body.filter) {
       say(`${DONE[entry.body.decision]} ${plural(batch.images, "image")}`);
@@ -112,18 +110,22 @@ export class Decisions extends EventTarget {
 
   async #yield(entry) {
     this.#restore(entry.before);
-    this.#take(await get(`/d/${this.dataset}/changes?since=${entry.revision}`));
+    await this.lookAgainFrom(entry.revision);
+  }
+
+  /** Something shown here is as it stood at `revision`. Whether or not this look succeeds, the next begins no later. */
+  async lookAgainFrom(revision) {
+    this.seen = Math.min(this.seen, revision);
+    await this.catchUp();
   }
 
   /** What others, and other windows, have decided. */
   async catchUp() {
-    const changes = await get(`/d/${this.dataset}/changes?since=${this.seen}`);
-    if (changes.revision !== this.seen) this.#take(changes);
-  }
-
-  #take(changes) {
-    this.seen = Math.max(this.seen, changes.revision);
+    const since = this.seen;
+    const changes = await get(`/d/${this.dataset}/changes?since=${since}`);
+    if (changes.revision === since) return;
     for (const { image_id: id, ...fields } of changes.images) this.items.patch(id, { pending: false, ...fields, ...this.pendingOf(id) });
+    if (since <= this.seen) this.seen = Math.max(this.seen, changes.revision); // else something older has come meanwhile
     if (!changes.complete) this.dispatchEvent(new Event("many"));
     this.#changed();
   }
