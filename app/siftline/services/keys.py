@@ -23,6 +23,7 @@ def create(session: Session, new: schemas.NewKey, by: str, *, has_master: bool =
     others.
     """
     workspace = new.workspace or workspace_of(session)
+    keys.take_turn(session, workspace)
     if new.role != "admin" and not has_master and not keys.count_valid(session, workspace, "admin"):
         raise Conflict(
             f"The first key of {workspace!r} must be an admin's: from then on nobody comes in without a key."
@@ -50,6 +51,7 @@ def rotate(session: Session, key_id: UUID, how: schemas.RotateKey, by: str) -> s
 
 def revoke(session: Session, key_id: UUID, by: str, *, has_master: bool = False) -> None:
     """Raises NotFound, and Conflict for a workspace's last admin key while others of it are valid."""
+    keys.take_turn(session, keys.workspace_of(session, key_id))
     key = keys.revoke(session, key_id)
     audit.touch(session, key.workspace)
     others, admins = (keys.count_valid(session, key.workspace, role) for role in (None, "admin"))

@@ -12,6 +12,18 @@ from siftline.domain.errors import Conflict, NotFound
 from siftline.store.models import ApiKey
 from siftline.store.session import now
 
+KEYS_LOCK = 0x51F71144  # any number nobody else uses for a PostgreSQL advisory lock
+
+
+def take_turn(session: Session, workspace: str) -> None:
+    """Nobody else makes or revokes a key of the workspace before this transaction ends.
+
+    Whoever counts keys counts for what follows: two admins could revoke each other, two keys get one name. A
+    row lock would not do, since the first key has none. SQLite's write transactions take turns anyhow.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(KEYS_LOCK, func.hashtext(workspace))))
+
 
 def create(session: Session, workspace: str, name: str, role: str, sha256: str) -> ApiKey:
     """Raises Conflict when the workspace ever had one of this name: decisions and logs name who made them."""
@@ -56,6 +68,14 @@ def count_valid(session: Session, workspace: str | None = None, role: str | None
 
 def mark_used(session: Session, key_id: UUID) -> None:
     session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=now(session)))
+
+
+def workspace_of(session: Session, key_id: UUID) -> str:
+    """Which workspace a key opens, revoked ones too. Raises NotFound."""
+    workspace = session.scalar(select(ApiKey.workspace).where(ApiKey.id == key_id))
+    if workspace is None:
+        raise NotFound(f"There is no key {key_id}.")
+    return workspace
 
 
 def revoke(session: Session, key_id: UUID) -> ApiKey:

@@ -30,5 +30,6 @@ def test_images_go_to_the_bucket_and_come_from_there(
 
     bucket.delete(f"datasets/{dataset['id']}/{second['sha256']}")
     assert api.get(second["content_url"]).status_code == 503
+    assert api.head(second["content_url"]).status_code == 200, "nothing is fetched for the answer's head"
     told = api.get("/readyz").json()["errors"]
     assert [error["loc"] for error in told] == [["worker"]], "the bucket is fine"

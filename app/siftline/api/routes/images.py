@@ -56,11 +56,10 @@ def get_content(
         return Response(status_code=304, headers=headers)
     name = quote(image.name.rpartition("/")[2] or image.sha256, safe="")
     headers |= {"Content-Length": str(image.bytes), "Content-Disposition": f"inline; filename*=UTF-8''{name}"}
-    file = pictures.content(parts.blobs, subject)
     media_type = MEDIA_TYPES[image.format]
     if request.method == "HEAD":
-        file.close()
         return Response(headers=headers, media_type=media_type)
+    file = pictures.content(parts.blobs, subject)
     return StreamingResponse(_chunks(file), headers=headers, media_type=media_type)
 
 
