@@ -1,10 +1,11 @@
 """Every setting of the service, read once at the edge and passed in."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from siftline.domain.jobs import Lane
 
@@ -24,9 +25,19 @@ def _there(secret: SecretStr) -> SecretStr:
     return SecretStr(value)
 
 
+def _from_json(value: object) -> object:
+    """Read here and not by pydantic-settings, whose error for what is no JSON is none of a field."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError('write it as a JSON list, like ["one", "two"]') from None
+
+
 PLACEHOLDER = "CHANGE-ME"
 """What stands for each secret in deploy/k8s/secret.example.yaml, which anybody can read."""
 Secret = Annotated[SecretStr, AfterValidator(_there)]
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_from_json)]
 
 
 class Settings(BaseSettings):
@@ -88,10 +99,10 @@ class Settings(BaseSettings):
     max_expansion_ratio: float = Field(
         200.0, gt=1, description="Unpacked bytes per packed byte at which an archive is refused as a bomb."
     )
-    source_roots: tuple[Path, ...] = Field(
+    source_roots: Listed[Path] = Field(
         (), description="Folders (JSON list) that `file://` sources may name; none by default."
     )
-    source_buckets: tuple[BucketFolder, ...] = Field(
+    source_buckets: Listed[BucketFolder] = Field(
         (),
         description="Buckets, or `bucket/folder` (JSON list), that `s3://` sources may name; unset: none.",
     )
@@ -133,10 +144,10 @@ class Settings(BaseSettings):
         2 * GIB, gt=0, description="Memory for loaded detectors; the one unused longest goes first."
     )
 
-    lanes: tuple[Lane, ...] = Field(
+    lanes: Listed[Lane] = Field(
         (Lane.LIGHT, Lane.HEAVY, Lane.GPU), description="Kinds of jobs (JSON list) this worker takes."
     )
-    gpu_backbones: tuple[str, ...] = Field(
+    gpu_backbones: Listed[str] = Field(
         (), description="Backbones (JSON list) whose jobs wait for a worker that serves the lane `gpu`."
     )
     shard_images: int = Field(
@@ -178,7 +189,8 @@ class Settings(BaseSettings):
         for named in self.source_buckets:
             folder = named.removesuffix("/") + "/"
             if self.s3_bucket is not None and (own.startswith(folder) or folder.startswith(own)):
-                raise ValueError("source_buckets must not hold the images that s3_bucket keeps")
+                told = "SIFTLINE_SOURCE_BUCKETS must not hold the images that SIFTLINE_S3_BUCKET keeps"
+                raise ValueError(told)
         return self
 
     @property

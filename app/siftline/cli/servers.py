@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from siftline.cli.database import upgrade
 from siftline.cli.output import say
@@ -38,11 +39,13 @@ def settings_from(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        wrong = [
-            f"SIFTLINE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
-        raise Unprocessable("; ".join(wrong)) from error
+        raise Unprocessable("; ".join(map(_wrong, error.errors()))) from error
+
+
+def _wrong(error: ErrorDetails) -> str:
+    """What is wrong with settings that do not go together names them itself."""
+    told = error["msg"].removeprefix("Value error, ")
+    return f"SIFTLINE_{'.'.join(map(str, error['loc'])).upper()}: {told}" if error["loc"] else told
 
 
 def serve(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
@@ -71,8 +74,6 @@ def api(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
 
 def worker(data_dir: DataDir = None) -> None:
     """Start one worker: Celery's when SIFTLINE_REDIS_URL is set, else one that polls the job table."""
-    import os
-
     from siftline.cli.supervisor import worker_command, worker_environment
 
     settings = settings_from(data_dir=data_dir)
