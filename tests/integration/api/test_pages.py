@@ -1,5 +1,6 @@
 """The pages as the server writes them, and what their scripts read, on both databases."""
 
+import re
 import struct
 from html.parser import HTMLParser
 from typing import Any
@@ -16,6 +17,7 @@ from siftline.settings import Settings
 from siftline.store.models import Image, PurifiedItem
 from siftline.store.session import reading, transaction
 from tests.integration.api.conftest import made, open_client, png
+from tests.integration.api.test_answers import pages, write_version
 from tests.integration.detecting import add_untrained
 
 HOSTILE = "<script>alert(1)</script>"
@@ -73,6 +75,17 @@ def test_a_hostile_name_is_text_on_every_page(api: TestClient) -> None:
         assert answer.status_code == 200
         assert HOSTILE not in answer.text, path
     assert HOSTILE in Parsed(api.get(f"/d/{dataset}").text).text
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_version_without_suspects_opens_on_what_needs_review(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    dataset = made(api, ("a.png", png(1)), ("b.png", png(2)))["dataset"]["id"]
+    ranked = [image["id"] for image in pages(api, f"/datasets/{dataset}/images")]
+    for suspects, opens_on in ((0, "review"), (1, "suspect")):
+        write_version(sessions, dataset, ranked, suspects)
+        assert re.findall(r'name="show" value="(\w*)" checked', api.get(f"/d/{dataset}").text) == [opens_on]
 
 
 def test_a_dataset_without_a_version_says_what_it_waits_for(api: TestClient) -> None:

@@ -93,7 +93,7 @@ export class Filters extends EventTarget {
     const query = new URLSearchParams(location.search);
     for (const name of FIELDS) {
       const value = this.value(name);
-      const isDefault = name === "show" ? value === "suspect" : name === "order" ? value === "suspect" : value === "";
+      const isDefault = name === "show" ? form.querySelector("[name=show]:checked").defaultChecked : name === "order" ? value === "suspect" : value === "";
       if (isDefault) query.delete(name);
       else query.set(name, value);
     }
