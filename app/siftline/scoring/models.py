@@ -9,11 +9,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from siftline.domain.errors import DetectorNotReady, NotFound
+from siftline.domain.errors import DetectorNotReady, NotFound, Unavailable
 from siftline.scoring.detector import LoadedDetector
 from siftline.store.session import DATABASE_AWAY
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 BELIEVED_S = 1.0
 """A detector that was deleted through another process may answer this much longer."""
 LOADS_AT_ONCE = 4
+LOADED_WITHIN_S = 300.0
+"""It takes a second. A database that falls silent in the middle must not hold every request for ever."""
+RETRY_LOADED_S = 30
 K = TypeVar("K", bound=Hashable)  # PEP 695 syntax needs Python 3.12
 
 
@@ -108,8 +112,17 @@ class DetectorModels(Generic[K]):
         if task is None:
             task = asyncio.create_task(self._load_one(detector_id))
             self._loading[detector_id] = task
-            task.add_done_callback(lambda _: self._loading.pop(detector_id))
-        return await asyncio.shield(task)  # others wait for it, too
+            task.add_done_callback(partial(self._has_loaded, detector_id))
+        await asyncio.wait([task], timeout=LOADED_WITHIN_S)  # which ends no task: others wait for it, too
+        if not task.done():
+            log.error("detector %s: not loaded within %g s", detector_id, LOADED_WITHIN_S)
+            raise Unavailable("The detector is still being loaded.", retry_after_s=RETRY_LOADED_S)
+        return task.result()
+
+    def _has_loaded(self, detector_id: K, task: asyncio.Task[_Entry]) -> None:
+        del self._loading[detector_id]
+        if not task.cancelled():
+            task.exception()  # looked at: nobody may be waiting any more
 
     async def _load_one(self, detector_id: K) -> _Entry:
         began = time.monotonic()

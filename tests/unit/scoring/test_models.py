@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from siftline import schemas
-from siftline.domain.errors import NotFound
+from siftline.domain.errors import NotFound, Unavailable
 from siftline.scoring import models
 from siftline.scoring.detector import LoadedDetector, assemble
 from siftline.scoring.models import DetectorModels
@@ -75,6 +75,25 @@ def test_requests_that_come_together_wait_for_one_load(run: Callable[..., None],
         waiting[0].cancel()  # the one that began to load goes away
         shelf.slow[detector_id].set()
         await asyncio.gather(*waiting[1:])
+        assert shelf.loads == [detector_id]
+
+    run(story)
+
+
+def test_who_waits_for_a_load_that_does_not_end_is_told_and_who_comes_after_its_end_is_answered(
+    run: Callable[..., None], shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "LOADED_WITHIN_S", 0.05)
+    detector_id = uuid4()
+    shelf.slow[detector_id] = threading.Event()
+
+    async def story(kept: DetectorModels[UUID]) -> None:
+        with pytest.raises(Unavailable):
+            await kept.warm(detector_id)
+        shelf.slow[detector_id].set()
+        while not kept.loaded:
+            await asyncio.sleep(0.01)
+        await kept.warm(detector_id)
         assert shelf.loads == [detector_id]
 
     run(story)
