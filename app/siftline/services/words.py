@@ -30,7 +30,8 @@ def contamination(found: schemas.Contamination) -> str:
     low, high = found.interval
     if found.evidence == "none":
         return (
-            f"No evidence of contamination; up to {percent(high)} of the images could hide among the normal."
+            "No evidence of contamination. What looks like the rest leaves none: by the 80 % interval up to "
+            f"{percent(high)} of the images could be bad all the same."
         )
     return (
         f"About {percent(found.estimate)} of the images look anomalous "
