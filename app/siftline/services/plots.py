@@ -107,6 +107,7 @@ def _edges(data: Data) -> Values:
     anchor = data.cut if low < data.cut < high else low
     before, behind = np.ceil((anchor - low) / step), np.ceil((high - anchor) / step)
     edges: Values = anchor + step * np.arange(-before, behind + 1)
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)  # rounded, they may miss an end by a bit
     return edges
 
 

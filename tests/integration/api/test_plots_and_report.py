@@ -2,6 +2,7 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import BinaryIO
 from uuid import UUID
@@ -114,10 +115,12 @@ def test_odd_versions_are_drawn_too(name: str, scores: list[float]) -> None:
 
 def test_bars_begin_at_the_cut_and_hold_every_score() -> None:
     rng = np.random.default_rng(0)
-    version = data(rng.lognormal(0, 0.5, 400).tolist(), signals=1)
-    edges = plots._edges(version)
-    assert np.isclose(edges, version.cut).any()
-    assert np.histogram(version.scores, edges)[0].sum() == 400
+    for n in range(20, 400):
+        version = data(rng.lognormal(0, 0.5, n).tolist(), signals=1)
+        edges = plots._edges(version)
+        assert np.isclose(edges, version.cut).any()
+        for cut in (version.cut, 0.0):
+            assert np.histogram(version.scores, plots._edges(replace(version, cut=cut)))[0].sum() == n
 
 
 def test_plots_drawn_at_once_are_the_plots_drawn_one_by_one() -> None:
