@@ -116,11 +116,11 @@ def test_odd_versions_are_drawn_too(name: str, scores: list[float]) -> None:
 def test_bars_begin_at_the_cut_and_hold_every_score() -> None:
     rng = np.random.default_rng(0)
     for n in range(20, 400):
-        version = data(rng.lognormal(0, 0.5, n).tolist(), signals=1)
+        version = data([0.1, *rng.lognormal(0, 0.5, n)], signals=1)
         edges = plots._edges(version)
         assert np.isclose(edges, version.cut).any()
         for cut in (version.cut, 0.0):
-            assert np.histogram(version.scores, plots._edges(replace(version, cut=cut)))[0].sum() == n
+            assert np.histogram(version.scores, plots._edges(replace(version, cut=cut)))[0].sum() == n + 1
 
 
 def test_plots_drawn_at_once_are_the_plots_drawn_one_by_one() -> None:
