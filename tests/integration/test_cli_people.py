@@ -87,7 +87,9 @@ def test_whoever_has_not_seen_another_one_s_decision_is_told() -> None:
     assert "because of decided-since" in answer.stderr
 
 
-@pytest.mark.parametrize("more", [[], [uuid4(), "--verdict", "clean"]])
+@pytest.mark.parametrize(
+    "more", [[], ["--version", 2], [uuid4(), "--version", 2], [uuid4(), "--verdict", "clean"]]
+)
 def test_a_decision_about_nothing_or_about_two_things_is_a_usage_error(more: list[object]) -> None:
     answer = run("review", "decide", uuid4(), "keep", *more, "--url", "http://127.0.0.1:9")
     assert answer.returncode == 2

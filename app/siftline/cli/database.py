@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from getpass import getuser
@@ -62,8 +63,16 @@ def _deed(action: str) -> Deed:
         role="admin",
         workspace=DEFAULT_WORKSPACE,
         action=action,
-        client=f"{getuser()}@{gethostname()}"[:100],
+        client=f"{_user()}@{gethostname()}"[:100],
     )
+
+
+def _user() -> str:
+    """In a container a user may have a number only."""
+    try:
+        return getuser()
+    except (KeyError, OSError):  # which of them, is a question of Python's version
+        return str(os.getuid())
 
 
 @contextmanager

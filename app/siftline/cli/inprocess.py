@@ -72,9 +72,9 @@ def _folder(data_dir: Path | None) -> Iterator[Path]:
 
 
 def _settings_of(folder: Path) -> Settings:
-    """The environment's settings on a database in `folder`; who names a path here may read it."""
-    given = settings_from(data_dir=folder)
-    return given.model_copy(update={"database_url": None, "redis_url": None, "source_roots": (Path("/"),)})
+    """The environment's settings with everything in `folder`; who names a path here may read it."""
+    elsewhere = dict.fromkeys(("database_url", "redis_url", "s3_bucket"))
+    return settings_from(data_dir=folder).model_copy(update=elsewhere | {"source_roots": (Path("/"),)})
 
 
 def _take_in(

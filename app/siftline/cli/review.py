@@ -61,7 +61,8 @@ def decide(
         "name_contains": name_contains,
     }
     conditions = {name: value for name, value in given.items() if value is not None}
-    if bool(images) == bool(conditions):
+    narrowed = conditions.keys() - {"version"}  # a version alone would be all of its images
+    if not (images or narrowed) or (images and conditions):
         raise Unprocessable("Name images by their ids, or say which by --verdict, --cluster and the like")
     with connected(url, api_key) as client:
         if images:

@@ -59,12 +59,15 @@ class Supervisor:
         pause_s = FIRST_PAUSE_S
         while not self._stopping.is_set():
             began = time.monotonic()
-            code = self._run_once()
+            try:
+                told = f"The worker ended with code {self._run_once()}"
+            except OSError as error:  # no memory for another process, perhaps only now
+                told = f"The worker could not be started: {error.strerror}"
             if self._stopping.is_set():
                 return
             if time.monotonic() - began > STEADY_AFTER_S:
                 pause_s = FIRST_PAUSE_S
-            say(f"The worker ended with code {code}; starting it again in {pause_s:g} s")
+            say(f"{told}; starting it again in {pause_s:g} s")
             self._stopping.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
