@@ -5,13 +5,18 @@ import { byId, count, h, plural } from "./dom.js";
 const MOST_SHOWN = 100;
 
 export class Clusters extends EventTarget {
+  #loads = 0;
+
   constructor({ dataset, version, mayDecide }) {
     super();
     Object.assign(this, { dataset, version, mayDecide, list: [] });
   }
 
   async load() {
-    this.list = (await get(`/d/${this.dataset}/clusters?version=${this.version}`)).filter((one) => one.images > 1);
+    const mine = ++this.#loads;
+    const found = await get(`/d/${this.dataset}/clusters?version=${this.version}`);
+    if (mine !== this.#loads) return; // answers may overtake each other
+    this.list = found.filter((one) => one.images > 1);
     const select = byId("cluster-pick").querySelector("select");
     const chosen = select.value;
     select.replaceChildren(h("option", { value: "" }, "All groups"),

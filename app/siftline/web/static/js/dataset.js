@@ -47,6 +47,7 @@ items.addEventListener("change", ({ detail }) => {
   const folded = items.images - items.total;
   byId("found").textContent = `${plural(items.images, "image")}${folded ? `, ${count(folded)} folded` : ""}`;
   byId("nothing").hidden = items.total !== 0;
+  viewer.refresh();
 });
 items.addEventListener("fault", (event) => complain(event.detail));
 filters.addEventListener("change", narrow);
@@ -118,8 +119,10 @@ addEventListener("offline", () => decisions.outbox.dispatchEvent(new Event("chan
 for (const button of document.querySelectorAll("[data-decide]")) button.addEventListener("click", () => decide(button.dataset.decide));
 byId("undo")?.addEventListener("click", () => decisions.undo());
 for (const button of document.querySelectorAll("[data-bulk]")) {
-  button.addEventListener("click", () => {
+  button.addEventListener("click", async () => {
     button.closest("details").open = false;
+    if (items.total === null) await items.load(0); // the number at hand is of the list before
+    if (items.total === null) return;
     decideAll(button.dataset.bulk, filters.selection(), items.images, `All that fit: ${filters.inWords()}`);
   });
 }
@@ -150,6 +153,7 @@ async function openFromAddress() {
   const id = location.hash.slice(1);
   if (!/^[0-9a-f-]{36}$/.test(id)) return;
   const { rank } = await get(`/d/${dataset}/place/${id}?version=${version}`);
+  if (location.hash.slice(1) !== id) return; // another was asked for meanwhile
   filters.set({ show: "", review: "", order: "suspect", cluster: "", q: "", folded: false });
   await items.load(0);
   await viewer.open(rank - 1);
@@ -203,6 +207,6 @@ document.addEventListener("click", (event) => {
 narrow();
 decisions.outbox.resume();
 clusters.load().then(showClusters, complain);
-Scores.load(dataset, version).then((scores) => histogram.use(scores), complain);
+countAgain().catch(complain);
 if (byId("running").dataset.running) followJob({ id: byId("running").dataset.running }).catch(complain);
 openFromAddress().catch(complain);

@@ -10,7 +10,7 @@ const LOOK_EVERY_MS = 5000;
 const MOST_AT_ONCE = 10_000; // schemas.MOST_DECISIONS
 
 export class Decisions extends EventTarget {
-  #batches = []; // of this window: { id, before }, so that undo shows at once what comes back
+  #batches = []; // of this window: { id, revision, before }, so that undo shows at once what comes back
 
   constructor({ dataset, version, who, revision }) {
     super();
@@ -19,14 +19,15 @@ export class Decisions extends EventTarget {
       onAnswer: (entry, batch) => this.#answered(entry, batch),
       onConflict: (entry) => this.#contested(entry),
       onDropped: (entry) => this.#yield(entry),
-      onRefused: (entry, problem) => { this.#restore(entry.before); complain(problem); },
+      onRefused: (entry, problem) => { complain(problem); return this.#yield(entry); },
     });
     setInterval(() => { if (document.visibilityState === "visible") this.catchUp().catch(() => {}); }, LOOK_EVERY_MS);
   }
 
-  /** What is decided here and not yet there: fields to lay over the server's. */
+  /** What is decided or undone here and not yet there: fields to lay over the server's. */
   pendingOf(imageId) {
     for (const entry of this.outbox.entries().reverse()) {
+      if (entry.brings?.[imageId]) return { ...entry.brings[imageId], pending: false };
       const decision = entry.body.decisions?.find((one) => one.image_id === imageId)?.decision;
       if (decision) return this.#fields(decision);
     }
@@ -58,15 +59,17 @@ export class Decisions extends EventTarget {
   }
 
   undo() {
-    const unsent = this.outbox.takeBack();
-    if (unsent) {
-      this.#restore(unsent.before);
+    const newest = this.outbox.newest();
+    if (newest && !newest.sent) {
+      this.outbox.remove(newest.entry);
+      this.#yield(newest.entry);
       say("Taken back before it was sent");
       return;
     }
-    const known = this.#batches.pop();
-    if (known) this.#restore(known.before);
-    this.outbox.add({ kind: "undo", body: known ? { batch_id: known.id } : {} });
+    // One that is on its way has no batch yet: the outbox names it when it is answered.
+    const known = newest ? { before: newest.entry.before } : this.#batches.pop();
+    this.#restore(known?.before);
+    this.outbox.add({ kind: "undo", of: newest?.entry.key, brings: known?.before, body: known?.id ? { batch_id: known.id } : {}, from: known?.revision });
   }
 
   #restore(before = {}) {
@@ -76,14 +79,14 @@ export class Decisions extends EventTarget {
 
   async #answered(entry, batch) {
     if (entry.kind === "undo") say(`Undone: ${plural(batch.images, "image")}`);
-    else this.#batches.push({ id: batch.id, before: entry.before });
-    const ids = Object.keys(entry.before ?? {});
+    else if (!this.outbox.entries().some((one) => one.of === entry.key)) this.#batches.push({ id: batch.id, revision: batch.revision, before: entry.before });
     if (entry.kind === "reviews" && entry.body.decisions && batch.revision === this.seen + 1) {
-      for (const id of ids) this.items.patch(id, { pending: false, reviewed_by: batch.by, reviewed_at: batch.at });
+      for (const { image_id: id } of entry.body.decisions) this.items.patch(id, { pending: false, reviewed_by: batch.by, reviewed_at: batch.at });
       this.seen = batch.revision; // nobody else came in between: nothing to read
     } else {
       // Somebody else came in between, or the answer is one that was lost before: what stands now, these included.
-      await this.lookAgainFrom(batch.revision - 1).catch(() => {});
+      // After an undo, also what it left alone because somebody has decided anew.
+      await this.lookAgainFrom(Math.min(batch.revision - 1, entry.from ?? batch.revision)).catch(() => {});
     }
     if (entry.body.filter) {
       say(`${DONE[entry.body.decision]} ${plural(batch.images, "image")}`);
@@ -108,9 +111,10 @@ export class Decisions extends EventTarget {
     return useMine ? "again" : "drop";
   }
 
+  /** What stands, instead of what was said here; `before` may be old by now. */
   async #yield(entry) {
     this.#restore(entry.before);
-    await this.lookAgainFrom(entry.revision);
+    await this.lookAgainFrom(entry.revision ?? entry.from ?? this.seen).catch(() => {}); // offline: the next look
   }
 
   /** Something shown here is as it stood at `revision`. Whether or not this look succeeds, the next begins no later. */
@@ -123,7 +127,7 @@ export class Decisions extends EventTarget {
   async catchUp() {
     const since = this.seen;
     const changes = await get(`/d/${this.dataset}/changes?since=${since}`);
-    if (changes.revision === since) return;
+    if (changes.revision === since || changes.revision < this.seen) return; // nothing new, or overtaken by what is newer
     for (const { image_id: id, ...fields } of changes.images) this.items.patch(id, { pending: false, ...fields, ...this.pendingOf(id) });
     if (since <= this.seen) this.seen = Math.max(this.seen, changes.revision); // else something older has come meanwhile
     if (!changes.complete) this.dispatchEvent(new Event("many"));

@@ -35,13 +35,19 @@ export class Outbox extends EventTarget {
     this.#now();
   }
 
-  /** Take back the newest entry that is not on its way; undefined when there is none. */
-  takeBack() {
+  /** The newest entry if it is a decision, and whether it is on its way: too late to remove it. */
+  newest() {
     const waiting = this.entries();
-    const newest = waiting.at(-1);
-    if (!newest || newest.kind !== "reviews" || (this.#sending && waiting.length === 1)) return undefined;
-    this.#remove(newest);
-    return newest;
+    const entry = waiting.at(-1);
+    return entry?.kind === "reviews" ? { entry, sent: this.#sending && waiting.length === 1 } : undefined;
+  }
+
+  /** The undos (`of`) of an entry that was on its way name its batch from now on, or go with it where it made none. */
+  #tellUndos(entry, batch) {
+    for (const { key, ...undo } of this.entries().filter((one) => one.of === entry.key)) {
+      if (batch) localStorage.setItem(key, JSON.stringify({ ...undo, body: { batch_id: batch.id }, from: batch.revision }));
+      else localStorage.removeItem(key);
+    }
   }
 
   resume() {
@@ -49,7 +55,7 @@ export class Outbox extends EventTarget {
     this.#now();
   }
 
-  #remove(entry) {
+  remove(entry) {
     localStorage.removeItem(entry.key);
     this.#tell();
   }
@@ -81,7 +87,8 @@ export class Outbox extends EventTarget {
     for (let entry; (entry = this.entries()[0]); ) {
       try {
         const batch = await this.#send(entry);
-        this.#remove(entry);
+        this.#tellUndos(entry, batch);
+        this.remove(entry);
         await this.onAnswer(entry, batch);
         this.#pauseMs = FIRST_PAUSE_MS;
       } catch (error) {
@@ -100,18 +107,25 @@ export class Outbox extends EventTarget {
   /** Whether to stop sending for now. */
   async #fails(entry, error) {
     if (isUnreachable(error) || (error instanceof Problem && (error.status >= 500 || error.status === 429))) {
-      this.#timer = setTimeout(() => this.#drain(), Math.max(this.#pauseMs, 1000 * (error.retryAfterS ?? 0)));
-      this.#pauseMs = Math.min(2 * this.#pauseMs, LONGEST_PAUSE_MS);
-      return true;
+      return this.#pause(error.retryAfterS ?? 0);
     }
     if (!(error instanceof Problem) || error.status === 401) throw error;
-    if (error.status === 412 && (await this.onConflict(entry, error)) === "again") {
+    const word = error.status === 412 ? await this.onConflict(entry).catch(() => "later") : "drop";
+    if (word === "later") return this.#pause(0); // what stands could not be read
+    if (word === "again") {
       const { key, revision, ...rest } = entry; // theirs was seen: no condition any more, and a new request
       localStorage.setItem(key, JSON.stringify({ ...rest, once: onceKey() }));
       return false;
     }
-    this.#remove(entry);
+    this.#tellUndos(entry, null);
+    this.remove(entry);
     await (error.status === 412 ? this.onDropped(entry) : this.onRefused(entry, error));
     return false;
+  }
+
+  #pause(atLeastS) {
+    this.#timer = setTimeout(() => this.#drain(), Math.max(this.#pauseMs, 1000 * atLeastS));
+    this.#pauseMs = Math.min(2 * this.#pauseMs, LONGEST_PAUSE_MS);
+    return true;
   }
 }

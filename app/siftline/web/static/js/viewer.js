@@ -1,7 +1,7 @@
 // The large view of one image of the list.
 import { get, post } from "./api.js";
 import { effective } from "./card.js";
-import { byId, count, figure, h, moment, percent, plural } from "./dom.js";
+import { byId, count, figure, h, moment, percent, plural, showPicture } from "./dom.js";
 import { explain } from "./explain.js";
 import { follow } from "./live.js";
 import { complain, say } from "./toast.js";
@@ -11,6 +11,7 @@ const SAID = { keep: "Kept", reject: "Rejected", clear: "Cleared" };
 
 export class Viewer extends EventTarget {
   #abort = new AbortController();
+  #asked = 0;
 
   constructor(items, { dataset, version }) {
     super();
@@ -28,7 +29,7 @@ export class Viewer extends EventTarget {
       blend();
     };
     blend();
-    this.image.addEventListener("error", () => { if (this.item) this.image.src = this.item.thumbnail_url; }); // TIFF and the like
+    this.image.addEventListener("error", () => { if (this.item && !this.image.src.endsWith("/thumbnail")) this.image.src = this.item.thumbnail_url; }); // TIFF and the like
     this.image.addEventListener("load", () => this.#placeBox());
     new ResizeObserver(() => this.#placeBox()).observe(byId("stage"));
     this.dialog.addEventListener("click", (event) => this.#clicked(event));
@@ -58,9 +59,9 @@ export class Viewer extends EventTarget {
     this.box = null;
     this.#placeBox();
     this.zoom.fit();
-    this.image.src = `/images/${item.image_id}/content`;
+    showPicture(this.image, `/images/${item.image_id}/content`);
     this.image.alt = item.name;
-    this.heat.src = `${item.heatmap_url}&overlay=false`;
+    showPicture(this.heat, `${item.heatmap_url}&overlay=false`);
     byId("viewer-original").href = `/images/${item.image_id}/content`;
     byId("viewer-name").textContent = item.name;
     byId("viewer-place").textContent = `${count(this.index + 1)} of ${count(this.items.total)}`;
@@ -73,6 +74,7 @@ export class Viewer extends EventTarget {
 
   /** What decisions change. */
   refresh() {
+    if (this.item) this.item = this.items.find(this.item.image_id) ?? this.item; // the list may have been read anew
     const { item } = this;
     if (!item || !this.isOpen) return;
     const machine = `${percent(item.p_anomalous)} chance that it is bad`;
@@ -94,18 +96,19 @@ export class Viewer extends EventTarget {
   }
 
   async #history(item) {
+    const mine = ++this.#asked;
     let said = [];
     try {
       said = await get(`/d/${this.dataset}/history/${item.image_id}`, { signal: this.#abort.signal });
     } catch { /* shown as undecided; the list itself still knows */ }
-    if (item !== this.item) return;
+    if (mine !== this.#asked) return; // answers may overtake each other
     const lines = said.map((one) => h("li", {}, h("b", {}, one.undo ? `Undone, ${SAID[one.decision].toLowerCase()} again` : SAID[one.decision]), ` by ${one.by}, ${moment(one.at)}`));
     byId("viewer-history").replaceChildren(...(lines.length ? lines : [h("li", { class: "hint" }, "Nobody has decided yet.")]));
   }
 
   async #explain(item, signal) {
     const box = await explain(item, this.version, signal);
-    if (item !== this.item) return;
+    if (signal.aborted) return;
     this.box = box;
     this.#placeBox();
   }
@@ -166,7 +169,7 @@ export class Viewer extends EventTarget {
       const similar = job.result?.similar ?? [];
       if (job.state !== "succeeded") throw new Error(job.error?.detail ?? "The search did not end well.");
       say(similar.length ? `${plural(similar.length, "image")} ${similar.length === 1 ? "looks" : "look"} like it` : "Nothing else looks like it");
-      if (item === this.item) byId("miss-found").replaceChildren(...similar.slice(0, 24).map((one) => thumb(one.image_id, `${one.name}, ${percent(one.similarity)} alike`)));
+      if (item.image_id === this.item.image_id) byId("miss-found").replaceChildren(...similar.slice(0, 24).map((one) => thumb(one.image_id, `${one.name}, ${percent(one.similarity)} alike`)));
     } catch (error) {
       complain(error);
     } finally {
