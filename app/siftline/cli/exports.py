@@ -56,6 +56,8 @@ def export(
     chosen = form or BY_SUFFIX.get(path.suffix.lower())
     if chosen is None:
         raise Unprocessable(f"{path.name} does not tell which format is wanted. Name it: --format csv")
+    if chosen == "html" and verdict is not None:
+        raise Unprocessable("A report is of all images: leave --verdict out")
     with connected(url, api_key) as client:
         if chosen == "html":
             client.report(dataset, path, version=version)

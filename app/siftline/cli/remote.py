@@ -10,6 +10,7 @@ from rich.table import Table
 from siftline.cli.options import AsJson, JsonFile, Key, Url, Version, connected, follow
 from siftline.cli.output import duration, out, print_json, print_purified, say, write_json
 from siftline.client import DEFAULT_URL
+from siftline.domain.errors import Unprocessable
 from siftline.schemas import Job, Verdict
 
 
@@ -54,6 +55,8 @@ def jobs(
     api_key: Key = None,
 ) -> None:
     """Show the newest jobs, or one."""
+    if to_end and job is None:
+        raise Unprocessable("Name the job to follow: siftline jobs JOB_ID --follow")
     with connected(url, api_key) as client:
         if job is None:
             found = list(islice(client.jobs(dataset), last))

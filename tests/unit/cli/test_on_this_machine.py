@@ -1,8 +1,9 @@
-"""What the command line does by itself, without a server: its folder, its worker, its name in the log."""
+"""What the command line does by itself: its folder, its worker, its name in the log, what it refuses."""
 
 import os
 import threading
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -56,3 +57,16 @@ def test_a_user_without_a_name_makes_the_first_key_all_the_same(
     made = run("key", "create", "me", "--role", "admin", "--local", "--data-dir", tmp_path / "data")
     assert made.returncode == 0, made.stderr
     assert made.stdout.startswith("sl_")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("jobs", "--follow"), "Name the job"),
+        (("export", uuid4(), "a.html", "--verdict", "clean"), "leave --verdict out"),
+    ],
+)
+def test_what_would_have_no_effect_is_a_usage_error(words: tuple[object, ...], told: str) -> None:
+    answer = run(*words, "--url", "http://127.0.0.1:9")
+    assert answer.returncode == 2
+    assert told in answer.stderr
