@@ -30,7 +30,7 @@ def contamination(found: schemas.Contamination) -> str:
     low, high = found.interval
     if found.evidence == "none":
         return (
-            "No evidence of contamination. What looks like the rest leaves none: by the 80 % interval up to "
+            "No evidence of contamination. Defects that look like the rest leave no trace: by the 80 % interval up to "
             f"{percent(high)} of the images could be bad all the same."
         )
     return (
