@@ -30,8 +30,8 @@ def contamination(found: schemas.Contamination) -> str:
     low, high = found.interval
     if found.evidence == "none":
         return (
-            "No evidence of contamination. Defects that look like the rest leave no trace: by the 80 % interval up to "
-            f"{percent(high)} of the images could be bad all the same."
+            "No evidence of contamination. Defects that look like the rest leave no trace: by the 80 % "
+            f"interval up to {percent(high)} of the images could be bad all the same."
         )
     return (
         f"About {percent(found.estimate)} of the images look anomalous "
