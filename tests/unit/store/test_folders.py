@@ -57,3 +57,36 @@ def test_a_blob_a_delete_spared_is_put_back_although_its_folder_goes_in_that_mom
     assert tries == 2
     with blobs.open("a/b") as blob:
         assert blob.read() == b"pixels"
+
+
+def test_a_blobs_name_is_on_the_disk_before_its_row_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "upload").write_bytes(b"pixels")
+    fsync, kept = os.fsync, []
+
+    def watched(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), (tmp_path / "blobs" / "a").stat()):
+            kept.append([path.name for path in (tmp_path / "blobs" / "a").iterdir()])
+        fsync(handle)
+
+    (tmp_path / "blobs" / "a").mkdir(parents=True)
+    monkeypatch.setattr(os, "fsync", watched)
+    LocalBlobs(tmp_path / "blobs").put("a/b", tmp_path / "upload")
+    assert kept == [["b"]]
+
+
+def test_a_blob_that_is_deleted_before_its_name_is_kept_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, replace = LocalBlobs(tmp_path / "blobs"), Path.replace
+    (tmp_path / "upload").write_bytes(b"pixels")
+
+    def replace_and_lose(self: Path, target: Path) -> Path:
+        there = replace(self, target)
+        assert blobs.delete("a/b")
+        return there
+
+    monkeypatch.setattr(Path, "replace", replace_and_lose)
+    blobs.put("a/b", tmp_path / "upload")
+    assert list(blobs.listed("a/")) == []
