@@ -37,10 +37,7 @@ def note(folder: Path, use: Use, dataset_id: UUID) -> None:
 
 def owners(folder: Path) -> set[UUID]:
     """The datasets that need it; none when it is gone, or goes in this moment."""
-    try:
-        return {UUID(path.name.partition(".")[2]) for use in Use for path in folder.glob(f"{use}.*")}
-    except FileNotFoundError:
-        return set()
+    return {UUID(path.name.partition(".")[2]) for path in _notes(folder)}
 
 
 def let_go(work_dir: Path, dataset_id: UUID, *, use: Use | None = None, but: Path | None = None) -> None:
@@ -52,9 +49,18 @@ def let_go(work_dir: Path, dataset_id: UUID, *, use: Use | None = None, but: Pat
             folder = noted.parent
             if folder == but:
                 continue
-            noted.unlink(missing_ok=True)
-            if not owners(folder):
+            # The last note goes with the folder: one killed in between would leave what is nobody's.
+            if _notes(folder) - {noted}:
+                noted.unlink(missing_ok=True)
+            if not _notes(folder) - {noted}:
                 remove(folder)
+
+
+def _notes(folder: Path) -> set[Path]:
+    try:
+        return {path for use in Use for path in folder.glob(f"{use}.*")}
+    except FileNotFoundError:
+        return set()
 
 
 def remove(folder: Path) -> None:

@@ -149,3 +149,10 @@ def test_a_scratch_file_needs_no_folder(tmp_path: Path) -> None:
     with checkpoints.scratch() as file:
         file.write(b"on its way")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_piece_that_cannot_be_written_leaves_no_half_of_it(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "key")
+    with pytest.raises(TypeError, match="pickle"):
+        checkpoints.save("piece", {"whole": np.zeros(1000), "not": np.array([threading.Lock()])})
+    assert list(checkpoints.folder.iterdir()) == []

@@ -67,3 +67,17 @@ def test_a_failed_save_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.Monk
 def test_keys_that_are_no_hash_are_refused(sha256: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a sha256"):
         FeatureCache(tmp_path).load("f1", sha256)
+
+
+def test_an_entry_that_a_full_cache_loses_on_its_way_in_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, replace = FeatureCache(tmp_path), Path.replace
+
+    def removed_first(self: Path, target: Path) -> Path:
+        self.unlink()  # as garbage collection removes what is too much
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", removed_first)
+    cache.save("f1", SHA, GRID)
+    assert cache.load("f1", SHA) is None

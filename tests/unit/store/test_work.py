@@ -66,3 +66,20 @@ def test_a_folder_that_was_removed_may_be_noted_again_and_removed_twice(tmp_path
     assert list(tmp_path.iterdir()) == []
     work.note(folder, Use.BASIS, OURS)
     assert work.owners(folder) == {OURS}
+
+
+def test_who_is_killed_while_letting_go_leaves_nothing_that_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = noted(tmp_path / "a", Use.BASIS, OURS)
+
+    def killed(_folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            work.let_go(tmp_path, OURS)
+    assert work.owners(folder) == {OURS}, "or garbage collection would keep it for a week"
+    work.let_go(tmp_path, OURS)
+    assert not folder.exists()

@@ -81,13 +81,18 @@ class Checkpoints:
         while True:
             # Another run of the same work may have ended and cleared the folder, or does while this writes.
             make_folder(self.folder)
-            with suppress(FileNotFoundError):
+            try:
                 with unfinished.open("wb") as file:
                     np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as its allow_pickle flag too
                     file.flush()
                     os.fsync(file.fileno())
                 unfinished.replace(self.folder / f"{name}.npz")
-                return
+            except FileNotFoundError:
+                continue
+            except BaseException:
+                unfinished.unlink(missing_ok=True)  # a full disk must not be kept full by each attempt's half
+                raise
+            return
 
     def scratch(self) -> IO[bytes]:
         """A file without a name on the same disk: it is gone when it is closed, or with the process."""

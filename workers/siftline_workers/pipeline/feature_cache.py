@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 import zlib
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -66,7 +67,8 @@ class FeatureCache:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(body + zlib.crc32(body).to_bytes(_CRC_BYTES, "little"))
-            Path(part).replace(path)
+            with suppress(FileNotFoundError):  # removed from a cache that is over its size: a miss, no error
+                Path(part).replace(path)
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
