@@ -1,5 +1,5 @@
 // One card: a picture, its score, what was said of it. Made once, filled again as the list moves under it.
-import { figure, h, moment, percent, showPicture } from "./dom.js";
+import { figure, h, moment, percent } from "./dom.js";
 
 export function makeCard() {
   const picture = h("div", { class: "picture" }, h("img", { alt: "", loading: "lazy", decoding: "async", class: "photo" }), h("div", { class: "tags" }));
@@ -33,7 +33,7 @@ export function fillCard(card, item, index, view) {
   }
   if (card.dataset.image !== item.image_id) {
     card.dataset.image = item.image_id;
-    showPicture(part(card, "photo"), item.thumbnail_url);
+    part(card, "photo").src = item.thumbnail_url;
     card.querySelector(".heat")?.remove();
     card.title = item.name;
     part(card, "name").textContent = item.name;

@@ -25,12 +25,6 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Another picture. The old one goes at once: a browser shows it until the new one has come, under the new one's name. */
-export function showPicture(image, src) {
-  image.removeAttribute("src");
-  image.src = src;
-}
-
 /** Put a row the server has rendered in the place of an old one. */
 export function replaceWithHtml(old, html) {
   const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;

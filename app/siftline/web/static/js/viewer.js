@@ -1,7 +1,7 @@
 // The large view of one image of the list.
 import { get, post } from "./api.js";
 import { effective } from "./card.js";
-import { byId, count, figure, h, moment, percent, plural, showPicture } from "./dom.js";
+import { byId, count, figure, h, moment, percent, plural } from "./dom.js";
 import { explain } from "./explain.js";
 import { follow } from "./live.js";
 import { complain, say } from "./toast.js";
@@ -59,9 +59,9 @@ export class Viewer extends EventTarget {
     this.box = null;
     this.#placeBox();
     this.zoom.fit();
-    showPicture(this.image, `/images/${item.image_id}/content`);
+    showAnew(this.image, `/images/${item.image_id}/content`);
     this.image.alt = item.name;
-    showPicture(this.heat, `${item.heatmap_url}&overlay=false`);
+    showAnew(this.heat, `${item.heatmap_url}&overlay=false`);
     byId("viewer-original").href = `/images/${item.image_id}/content`;
     byId("viewer-name").textContent = item.name;
     byId("viewer-place").textContent = `${count(this.index + 1)} of ${count(this.items.total)}`;
@@ -179,6 +179,12 @@ export class Viewer extends EventTarget {
 }
 
 const pairs = (list) => list.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
+
+/** Another picture. The old one goes at once: else it stays in sight under the new one's name until that has come. */
+function showAnew(image, src) {
+  image.removeAttribute("src");
+  image.src = src;
+}
 
 function thumb(imageId, words = "Near-duplicate") {
   const name = typeof words === "string" ? words : "Near-duplicate";
