@@ -241,6 +241,11 @@ def asymmetry(scores: Values, weights: Values) -> float:
     return float(np.clip(signed.max(initial=0.0), 0.0, _MOST))
 
 
+def mean_asymmetry(scales: Sequence[Values], weights: Values) -> float:
+    """`asymmetry`, averaged over the scales."""
+    return float(np.mean([asymmetry(scores, weights) for scores in scales]))
+
+
 def _binned(scores: Values, weights: Values, truth: Values) -> tuple[Values, Values, Values]:
     """At most 400 values of each kind of truth, their masses and that truth: a fit costs the same for any
     set.

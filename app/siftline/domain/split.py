@@ -25,9 +25,9 @@ from siftline.domain.contamination import (
     Mixture,
     Mixtures,
     Values,
-    asymmetry,
     evidence_of,
     fit_mixtures,
+    mean_asymmetry,
     storey,
     tail_excess,
 )
@@ -99,7 +99,9 @@ def decide(
     fit = fit_mixtures(things.scales, things.weights, things.truth)
     draws = [_fit_again(things, times) for times in resampled(things.keys, seed, _DRAWS)]
     shown = evidence_of([draw.bic_gain for draw in draws])
-    contamination = _contamination(fit, draws, things, prior, shown)
+    unseen = _most_unseen(things, seed) if shown == "none" else 0.0
+    shares = np.array([draw.share for draw in draws])
+    contamination = _contamination(fit, shares, things, prior, shown, unseen=unseen)
     assumed = _TAIL_PRIOR if prior is None else prior
     p, *drawn = (_probability(mixture, things, contamination.evidence, assumed) for mixture in (fit, *draws))
     evident = shown != "none"
@@ -220,18 +222,24 @@ def _fit_again(things: _Things, times: NDArray[np.int64]) -> Mixtures:
     return fit_mixtures(scales, (things.weights * counted)[drawn], things.truth[drawn])
 
 
+def _most_unseen(things: _Things, seed: int) -> float:
+    """Upper end of what may hide where nothing shows: a bound has a sampling error as an estimate has."""
+    drawn = (things.weights * times[things.member] for times in resampled(things.keys, seed, _DRAWS))
+    bounds = [mean_asymmetry(things.scales, weights) for weights in drawn if weights.any()]
+    return float(np.quantile(bounds, 0.9)) if bounds else 0.5
+
+
 def _contamination(
-    fit: Mixtures, draws: list[Mixtures], things: _Things, prior: float | None, shown: Evidence
+    fit: Mixtures, shares: Values, things: _Things, prior: float | None, shown: Evidence, *, unseen: float
 ) -> Contamination:
     weights, scaled = things.weights, fit.z(things.scales)
     methods = {
         "mixture": fit.share,
         "storey": float(np.mean([storey(z, weights) for z in scaled])),
         "tail": float(np.mean([tail_excess(z, weights) for z in scaled])),
-        "asymmetry": float(np.mean([asymmetry(values, weights) for values in things.scales])),
+        "asymmetry": mean_asymmetry(things.scales, weights),
     }
     confirmed, cleared = (float(weights[things.truth == word].sum() / weights.sum()) for word in (1, 0))
-    shares = np.array([draw.share for draw in draws])
     # One confirmed anomaly is proof that there are any.
     evidence: Evidence = "strong" if confirmed > 0 else shown
     estimate = 0.0 if evidence == "none" else max(fit.share, confirmed)
@@ -239,7 +247,7 @@ def _contamination(
     # What hides among the normal scores is not in the mixture's share; asymmetry bounds it.
     ends = [
         estimate + methods["asymmetry"],
-        estimate if evidence == "none" else float(np.quantile(shares, 0.9)),
+        unseen if evidence == "none" else float(np.quantile(shares, 0.9)),
     ]
     if prior is not None:
         low, ends = min(low, prior), [*ends, prior]

@@ -147,3 +147,16 @@ def test_scores_must_be_finite_unique_and_as_many_as_ids(values: list[float]) ->
         ScoredImages(("a", "a"), np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="3 ids"):
         ScoredImages(("a", "b", "c"), np.zeros(2, np.float32))
+
+
+def test_what_hides_without_evidence_is_bounded_with_the_bound_s_own_error() -> None:
+    held, bare = 0, 0
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        found = decide(_scores(np.r_[random.normal(size=90), 1 + random.normal(size=10)]), {}).contamination
+        assert found.evidence == "none"
+        assert found.interval[1] > found.methods["asymmetry"]
+        held += found.interval[1] >= 0.1
+        bare += found.methods["asymmetry"] >= 0.1
+    assert bare <= 2
+    assert held >= 3

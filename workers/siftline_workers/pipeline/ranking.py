@@ -35,7 +35,7 @@ from siftline_workers.pipeline.graph import Grouped, grouped, neighbour_graph
 from siftline_workers.pipeline.learned import Evidence, place_scores, pseudo_label_scores
 from siftline_workers.pipeline.stages import Progress, Stages, part
 
-VERSION = 15
+VERSION = 16
 """Part of every checkpoint's key: raise it when a method's outcome changes."""
 
 SHARES = {
