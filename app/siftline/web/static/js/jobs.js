@@ -29,6 +29,7 @@ document.addEventListener("click", async (event) => {
       location.reload();
     }
   } catch (error) {
+    (cancel ?? purify).disabled = false;
     complain(error);
   }
 });
