@@ -48,7 +48,7 @@ def test_an_upload_in_hand_is_finished_and_one_that_never_ends_is_not_waited_for
         assert answer.headers["X-Request-ID"]
         assert served.process.wait(PATIENCE_S) == 0
 
-    with serve(tmp_path / "data", SIFTLINE_DRAIN_S="1") as served:
+    with serve(tmp_path / "data", SIFTLINE_DRAIN_S="1", SIFTLINE_BODY_SILENCE_S="600") as served:
         with Client(served.url) as client:
             assert [dataset.images for dataset in client.datasets()] == [1]
         upload = half_an_upload(served)
