@@ -170,38 +170,6 @@ def test_all_that_fit_are_counted_in_the_list_that_was_asked_for(opened: Opener,
     expect(page.get_by_role("dialog", name="Keep 1 image?")).to_be_visible()
 
 
-def test_no_picture_stays_under_the_name_of_the_next_one(opened: Opener, gallery: str) -> None:
-    page = opened(gallery, "anna")
-    second = names(page)[1]
-    focus_first(page)
-    page.keyboard.press("Enter")
-    for over in ("#stage-heat", "#stage-box"):
-        page.locator(over).evaluate("element => { element.style.visibility = 'hidden'; }")
-    page.locator("#stage-image").evaluate("image => image.decode()")
-    photograph = page.locator("#stage-inner").screenshot()
-
-    def never(_: Route) -> None:
-        pass
-
-    page.route(re.compile("/images/.*/(content|thumbnail)"), never)
-    page.keyboard.press("ArrowRight")
-    expect(page.locator("#viewer-name")).to_have_text(second)
-    assert page.locator("#stage-inner").screenshot() != photograph
-    page.unroute_all()
-
-
-def test_the_history_that_was_asked_for_last_is_shown(opened: Opener, gallery: str) -> None:
-    page = opened(gallery, "anna")
-    focus_first(page)
-    undecided = Held(page, "/history/", answered=True)
-    page.keyboard.press("Enter")
-    undecided.wait()
-    page.keyboard.press("u")
-    expect(page.locator("#viewer-history")).to_contain_text("Cleared by anna")
-    undecided.release()
-    assert "Cleared by anna" in page.locator("#viewer-history").inner_text()
-
-
 def test_of_two_addresses_the_later_is_opened(opened: Opener, gallery: str) -> None:
     page = opened(gallery, "anna")
     first, second = names(page)[:2]
