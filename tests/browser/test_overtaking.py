@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import APIResponse, Page, Route, expect
 
-from tests.browser.conftest import Opener, Site
+from tests.browser.conftest import PATIENCE_MS, Opener, Site
 from tests.browser.looking import (
     card,
     expect_tag,
@@ -32,8 +32,11 @@ class Held:
         self._answer = route.fetch() if self._answered else None
 
     def wait(self) -> None:
-        while self._route is None or (self._answered and self._answer is None):
+        for _ in range(PATIENCE_MS // 20):
+            if self._route is not None and (self._answer is not None or not self._answered):
+                return
             self._page.wait_for_timeout(20)
+        raise AssertionError("nothing came that fits")
 
     def release(self) -> None:
         """And wait until the page has taken it in."""
@@ -145,8 +148,11 @@ def test_a_question_does_not_take_the_answer_to_another_and_is_put_again_when_it
 
     page.route(re.compile(r"/changes\?"), lose)
     sent.release()
-    while not lost:
+    for _ in range(PATIENCE_MS // 20):
+        if lost:
+            break
         page.wait_for_timeout(20)
+    assert lost
     page.unroute_all()
     with page.expect_response(lambda answer: "/changes?" in answer.url):
         pass

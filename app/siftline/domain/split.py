@@ -99,9 +99,7 @@ def decide(
     fit = fit_mixtures(things.scales, things.weights, things.truth)
     draws = [_fit_again(things, times) for times in resampled(things.keys, seed, _DRAWS)]
     shown = evidence_of([draw.bic_gain for draw in draws])
-    unseen = _most_unseen(things, seed) if shown == "none" else 0.0
-    shares = np.array([draw.share for draw in draws])
-    contamination = _contamination(fit, shares, things, prior, shown, unseen=unseen)
+    contamination = _contamination(fit, draws, things, prior, shown, seed=seed)
     assumed = _TAIL_PRIOR if prior is None else prior
     p, *drawn = (_probability(mixture, things, contamination.evidence, assumed) for mixture in (fit, *draws))
     evident = shown != "none"
@@ -230,7 +228,7 @@ def _most_unseen(things: _Things, seed: int) -> float:
 
 
 def _contamination(
-    fit: Mixtures, shares: Values, things: _Things, prior: float | None, shown: Evidence, *, unseen: float
+    fit: Mixtures, draws: list[Mixtures], things: _Things, prior: float | None, shown: Evidence, *, seed: int
 ) -> Contamination:
     weights, scaled = things.weights, fit.z(things.scales)
     methods = {
@@ -239,6 +237,7 @@ def _contamination(
         "tail": float(np.mean([tail_excess(z, weights) for z in scaled])),
         "asymmetry": mean_asymmetry(things.scales, weights),
     }
+    shares = np.array([draw.share for draw in draws])
     confirmed, cleared = (float(weights[things.truth == word].sum() / weights.sum()) for word in (1, 0))
     # One confirmed anomaly is proof that there are any.
     evidence: Evidence = "strong" if confirmed > 0 else shown
@@ -247,7 +246,7 @@ def _contamination(
     # What hides among the normal scores is not in the mixture's share; asymmetry bounds it.
     ends = [
         estimate + methods["asymmetry"],
-        unseen if evidence == "none" else float(np.quantile(shares, 0.9)),
+        _most_unseen(things, seed) if evidence == "none" else float(np.quantile(shares, 0.9)),
     ]
     if prior is not None:
         low, ends = min(low, prior), [*ends, prior]
