@@ -105,6 +105,10 @@ def _make_key(client: httpx2.Client, name: str, role: str) -> str:
     return key
 
 
+def sign_in(context: BrowserContext, site: Site, key: str) -> None:
+    context.request.post("/signin", form={"key": key}, headers={"Origin": site.url}, max_redirects=0)
+
+
 class Opener:
     """Browsers, each somebody's own, signed in."""
 
@@ -122,9 +126,7 @@ class Opener:
         )
         context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)
-        key = KEY if who is None else self._site.keys[who]
-        origin = {"Origin": self._site.url}
-        context.request.post("/signin", form={"key": key}, headers=origin, max_redirects=0)
+        sign_in(context, self._site, KEY if who is None else self._site.keys[who])
         page = context.new_page()
         page.on("pageerror", lambda error: self._faults.append(str(error)))
         page.goto(path)

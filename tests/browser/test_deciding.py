@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import APIResponse, Page, Route, expect
 
-from tests.browser.conftest import Opener, Site
+from tests.browser.conftest import Opener, Site, sign_in
 from tests.browser.looking import (
     card,
     cards,
@@ -119,6 +119,30 @@ def test_a_decision_that_could_not_be_sent_survives_a_reload(
     expect(card(page, first).locator(".tag.reject.pending")).to_be_visible()
     page.unroute("**/reviews", refuse)
     page.reload()
+    expect_tag(page, first, "Rejected")
+    assert site.said()[first] == ("reject", "anna")
+
+
+def test_an_unsent_decision_waits_for_who_made_it_and_is_not_signed_by_the_next_at_this_screen(
+    opened: Opener, gallery: str, site: Site
+) -> None:
+    page = opened(gallery, "anna")
+
+    def refuse(route: Route) -> None:
+        route.abort("connectionrefused")
+
+    page.route("**/reviews", refuse)
+    first = focus_first(page)
+    page.keyboard.press("x")
+    expect(card(page, first).locator(".tag.reject.pending")).to_be_visible()
+    page.goto("about:blank")  # where nothing is sent
+    page.unroute("**/reviews", refuse)
+    sign_in(page.context, site, site.keys["ben"])
+    page.goto(gallery)
+    names(page)
+    expect_undecided(page, first)
+    sign_in(page.context, site, site.keys["anna"])
+    page.goto(gallery)
     expect_tag(page, first, "Rejected")
     assert site.said()[first] == ("reject", "anna")
 

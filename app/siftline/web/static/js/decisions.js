@@ -15,7 +15,7 @@ export class Decisions extends EventTarget {
   constructor({ dataset, version, who, revision }) {
     super();
     Object.assign(this, { dataset, version, who, seen: revision, items: null });
-    this.outbox = new Outbox(dataset, {
+    this.outbox = new Outbox(dataset, who, {
       onAnswer: (entry, batch) => this.#answered(entry, batch),
       onConflict: (entry) => this.#contested(entry),
       onDropped: (entry) => this.#yield(entry),

@@ -12,10 +12,10 @@ export class Outbox extends EventTarget {
   #timer = 0;
 
   /** What follows: `onAnswer(entry, batch)`, `onConflict(entry)` → "again" or "drop", `onDropped(entry)`, `onRefused(entry, problem)`. */
-  constructor(dataset, { onAnswer, onConflict, onDropped, onRefused }) {
+  constructor(dataset, who, { onAnswer, onConflict, onDropped, onRefused }) {
     super();
     this.dataset = dataset;
-    this.prefix = `siftline.outbox.${dataset}.`;
+    this.prefix = `siftline.outbox.${dataset}.${encodeURIComponent(who)}/`; // the next at this screen signs nothing of it
     Object.assign(this, { onAnswer, onConflict, onDropped, onRefused });
     addEventListener("online", () => this.#now());
     addEventListener("storage", (event) => { if (event.key?.startsWith(this.prefix)) this.#tell(); });
