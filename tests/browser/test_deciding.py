@@ -105,19 +105,24 @@ def test_a_decision_without_a_connection_waits_and_is_sent_when_it_is_back(
     assert site.said()[first] == ("keep", "anna")
 
 
+def _refuse(route: Route) -> None:
+    route.abort("connectionrefused")
+
+
+def _reject_first_in_vain(page: Page) -> str:
+    page.route("**/reviews", _refuse)
+    first = focus_first(page)
+    page.keyboard.press("x")
+    expect(card(page, first).locator(".tag.reject.pending")).to_be_visible()
+    return first
+
+
 def test_a_decision_that_could_not_be_sent_survives_a_reload(
     opened: Opener, gallery: str, site: Site
 ) -> None:
     page = opened(gallery, "anna")
-
-    def refuse(route: Route) -> None:
-        route.abort("connectionrefused")
-
-    page.route("**/reviews", refuse)
-    first = focus_first(page)
-    page.keyboard.press("x")
-    expect(card(page, first).locator(".tag.reject.pending")).to_be_visible()
-    page.unroute("**/reviews", refuse)
+    first = _reject_first_in_vain(page)
+    page.unroute("**/reviews", _refuse)
     page.reload()
     expect_tag(page, first, "Rejected")
     assert site.said()[first] == ("reject", "anna")
@@ -127,16 +132,9 @@ def test_an_unsent_decision_waits_for_who_made_it_and_is_not_signed_by_the_next_
     opened: Opener, gallery: str, site: Site
 ) -> None:
     page = opened(gallery, "anna")
-
-    def refuse(route: Route) -> None:
-        route.abort("connectionrefused")
-
-    page.route("**/reviews", refuse)
-    first = focus_first(page)
-    page.keyboard.press("x")
-    expect(card(page, first).locator(".tag.reject.pending")).to_be_visible()
+    first = _reject_first_in_vain(page)
     page.goto("about:blank")  # where nothing is sent
-    page.unroute("**/reviews", refuse)
+    page.unroute("**/reviews", _refuse)
     sign_in(page.context, site, site.keys["ben"])
     page.goto(gallery)
     names(page)
@@ -152,19 +150,12 @@ def test_a_list_read_before_a_decision_and_arriving_after_its_answer_does_not_hi
 ) -> None:
     page = opened(gallery, "anna")
     read_before = list[tuple[Route, APIResponse]]()
-
-    def refuse(route: Route) -> None:
-        route.abort("connectionrefused")
-
-    page.route("**/reviews", refuse)
-    first = focus_first(page)
-    page.keyboard.press("x")
-    expect(card(page, first).locator(".tag.reject.pending")).to_be_visible()
+    first = _reject_first_in_vain(page)
     page.route(re.compile(r"/items\?"), lambda route: read_before.append((route, route.fetch())))
     page.reload()
     while not read_before:
         page.wait_for_timeout(20)
-    page.unroute("**/reviews", refuse)
+    page.unroute("**/reviews", _refuse)
     wait_until_sent(page)
     assert site.said()[first] == ("reject", "anna")
     route, undecided = read_before[0]
